@@ -211,7 +211,7 @@ def test_the_command_line_stops_after_a_whole_step_and_resumes(table: Path, tmp_
 
 
 @pytest.mark.usefixtures("every_epoch")
-@pytest.mark.parametrize("damage", ["truncate tensors", "alter tensors", "alter json", "remove tensors"])
+@pytest.mark.parametrize("damage", ["truncate tensors", "alter tensors", "cut json", "alter json", "remove tensors"])
 def test_a_damaged_checkpoint_is_refused_and_the_good_one_offered(
     table: Path, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -225,8 +225,12 @@ def test_a_damaged_checkpoint_is_refused_and_the_good_one_offered(
         tensors.write_bytes(content[: len(content) // 2])
     elif damage == "alter tensors":
         tensors.write_bytes(content[:-5] + b"\x07" + content[-4:])
-    elif damage == "alter json":
+    elif damage == "cut json":
         (run / f"{newest}.json").write_text('{"sha256": "0"')
+    elif damage == "alter json":
+        record = json.loads((run / f"{newest}.json").read_text())
+        record["progress"]["seconds"] = "x"
+        (run / f"{newest}.json").write_text(json.dumps(record))
     else:
         tensors.unlink()
     (run / "result.json").unlink()
@@ -905,7 +909,7 @@ def test_a_damaged_environment_stops_nothing(table: Path, tmp_path: Path, capsys
     assert "test_accuracy" in capsys.readouterr().out
 
 
-def test_a_damaged_list_of_classes_is_said(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_configuration_is_said(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     main(["train", str(table), "--out", str(run), *SMALL])
     config = json.loads((run / "config.json").read_text())
@@ -914,6 +918,9 @@ def test_a_damaged_list_of_classes_is_said(table: Path, tmp_path: Path, capsys: 
         with pytest.raises(SystemExit, match="2"):
             main(["predict", str(run), str(table)])
         assert message in capsys.readouterr().err
+    (run / "config.json").write_text(json.dumps({**config, "options": {**config["options"], "dataset": None}}))
+    with pytest.raises(BrodmannError, match="is damaged: expected the name of a data set, got None"):
+        Run.read(run)
 
 
 def test_what_is_no_run_is_never_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

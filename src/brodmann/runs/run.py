@@ -79,6 +79,8 @@ class Run:
         options = config.get("options") if isinstance(config, dict) else None
         if not isinstance(options, dict) or not keys <= set(config) or not set(options) <= known:
             raise BrodmannError(f"{path} is damaged, or was not written by this version.")
+        if not isinstance(options.get("dataset"), str):
+            raise BrodmannError(f"{path} is damaged: expected the name of a data set, got {options.get('dataset')!r}.")
         classes, columns = config["classes"], config.get("columns")
         if not all(names is None or isinstance(names, list) for names in (classes, columns)):
             raise CheckpointError(f"{path} is damaged: expected lists of the names of classes and columns.")

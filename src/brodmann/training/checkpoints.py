@@ -1,7 +1,9 @@
-"""Checkpoints: tensors in safetensors, the rest in JSON beside them with the tensors' digest; the last two are kept."""
+"""Checkpoints: tensors in safetensors, the rest in JSON beside them with digests of both; the last two are kept."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import BrodmannError, CheckpointError
-from ..files import drop_temporaries, read_json, read_tensors, write_json, write_tensors
+from ..files import as_number, drop_temporaries, read_json, read_tensors, write_json, write_tensors
 
 KEPT = 2
 
@@ -39,7 +41,8 @@ def write_checkpoint(folder: Path, number: int, checkpoint: Checkpoint) -> None:
     record = tensors.with_suffix(".json")
     record.unlink(missing_ok=True)  # the same step once more: its old digest is not that of the new tensors
     digest = write_tensors(tensors, checkpoint.tensors, {})
-    write_json(record, {"digest": digest, "progress": checkpoint.progress, "settings": checkpoint.settings})
+    rest = {"progress": checkpoint.progress, "settings": checkpoint.settings}
+    write_json(record, {"digest": digest, **rest, "digest_of_these": _digest(**rest)})
     for old in checkpoint_names(folder)[:-KEPT]:
         _remove(folder, old)
 
@@ -95,14 +98,22 @@ def _read(folder: Path, name: str) -> Checkpoint:
         record = read_json(folder / f"{name}.json")
         progress, settings = record["progress"], record.get("settings", {})
         digest = record.get("digest")  # an earlier version noted another one
+        written, found = record.get("digest_of_these"), _digest(progress, settings)  # and this one not at all
     except (BrodmannError, KeyError, TypeError):
         raise CheckpointError(f"Checkpoint '{name}' is damaged: its JSON cannot be read.") from None
+    if written not in (None, found):
+        raise CheckpointError(f"Checkpoint '{name}' is damaged: its JSON is not what was written.")
     try:
         return Checkpoint(read_tensors(tensors, digest)[0], progress, settings)
     except CheckpointError:
         raise CheckpointError(
             f"Checkpoint '{name}' is damaged: its tensors are missing, truncated or altered."
         ) from None
+
+
+def _digest(progress: Any, settings: Any) -> str:
+    """Returns the SHA-256 of what the JSON of a checkpoint says, the same before it is written and once it is read."""
+    return hashlib.sha256(json.dumps([progress, settings], default=as_number).encode()).hexdigest()
 
 
 def _is_good(folder: Path, name: str) -> bool:
