@@ -181,14 +181,17 @@ def stop() -> None:
 
 
 def test_a_path_that_is_not_utf8_is_refused_before_the_training(
-    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / os.fsdecode(b"jos\xe9")
     with pytest.raises(SystemExit, match="2"):
         main(["train", str(table), *SMALL, "--out", str(folder)])
     assert "expected a path in UTF-8, choose another folder" in capsys.readouterr().err
     assert not folder.exists()
-    with pytest.raises(BrodmannError, match="expected a path in UTF-8"):
+    with pytest.raises(BrodmannError, match=r"expected a path in UTF-8, choose another folder\.$"):
+        Network(mlp(2, 2)).save(folder / "model.safetensors")
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")  # as under LC_ALL=C without Python's UTF-8 mode
+    with pytest.raises(BrodmannError, match=r"choose another folder, or set LC_ALL=C\.UTF-8\.$"):
         Network(mlp(2, 2)).save(folder / "model.safetensors")
 
 

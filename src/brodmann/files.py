@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -200,7 +201,8 @@ def drop_temporaries(folder: Path) -> None:
 def check_utf8(path: Path) -> None:
     """Raises where a path is not UTF-8, which safetensors needs to read a file."""
     if any("\udc80" <= letter <= "\udcff" for letter in str(path)):
-        raise BrodmannError(f"Cannot write {str(path)!r}: expected a path in UTF-8, choose another folder.")
+        locale = "" if sys.getfilesystemencoding() == "utf-8" else ", or set LC_ALL=C.UTF-8"
+        raise BrodmannError(f"Cannot write {str(path)!r}: expected a path in UTF-8, choose another folder{locale}.")
 
 
 def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
