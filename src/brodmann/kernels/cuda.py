@@ -31,10 +31,10 @@ def _forward(
     weight,  # (S, O, I)
     bias,  # (S, O), or anything where there is none
     out,  # (N, O)
-    order,  # (N,): row at each place
+    order,  # (N,): row at each position
     tile_slot,  # (tiles,): slot of each tile of rows
-    tile_start,  # (tiles,): its first place
-    tile_stop,  # (tiles,): the end of its group's places
+    tile_start,  # (tiles,): its first position
+    tile_stop,  # (tiles,): the end of its group's positions
     inputs,
     outputs,
     HAS_BIAS: tl.constexpr,
@@ -45,14 +45,14 @@ def _forward(
     """``out[n] = weight[s(n)] x[n] + bias[s(n)]``: one tile of rows (BN) by one of outputs (BO) a program."""
     tile = tl.program_id(0)
     slot, start, stop = tl.load(tile_slot + tile), tl.load(tile_start + tile), tl.load(tile_stop + tile)
-    place = start + tl.arange(0, BN)  # (BN,)
-    row = tl.load(order + place, mask=place < stop, other=0)
+    position = start + tl.arange(0, BN)  # (BN,)
+    row = tl.load(order + position, mask=position < stop, other=0)
     o = (tl.program_id(1) * BO + tl.arange(0, BO)).to(tl.int64)  # (BO,); times the inputs it may pass 2^31
     total = tl.zeros((BN, BO), dtype=tl.float32)
     for first in range(0, inputs, BI):
         i = first + tl.arange(0, BI)
         part = tl.load(
-            x + row[:, None] * inputs + i[None, :], mask=(place < stop)[:, None] & (i < inputs)[None, :], other=0.0
+            x + row[:, None] * inputs + i[None, :], mask=(position < stop)[:, None] & (i < inputs)[None, :], other=0.0
         )  # (BN, BI)
         of_slot = tl.load(
             weight + slot * outputs * inputs + o[None, :] * inputs + i[:, None],
@@ -62,7 +62,7 @@ def _forward(
         total += tl.dot(part, of_slot, input_precision="ieee")
     if HAS_BIAS:
         total += tl.load(bias + slot * outputs + o, mask=o < outputs, other=0.0)[None, :]
-    tl.store(out + row[:, None] * outputs + o[None, :], total, mask=(place < stop)[:, None] & (o < outputs)[None, :])
+    tl.store(out + row[:, None] * outputs + o[None, :], total, mask=(position < stop)[:, None] & (o < outputs)[None, :])
 
 
 @triton.jit
@@ -83,15 +83,15 @@ def _error(
     """``below[n] += delta[n] weight[s(n)]``: a tile of rows (BN) by one of inputs (BI) a program."""
     tile = tl.program_id(0)
     slot, start, stop = tl.load(tile_slot + tile), tl.load(tile_start + tile), tl.load(tile_stop + tile)
-    place = start + tl.arange(0, BN)
-    row = tl.load(order + place, mask=place < stop, other=0)
+    position = start + tl.arange(0, BN)
+    row = tl.load(order + position, mask=position < stop, other=0)
     i = tl.program_id(1) * BI + tl.arange(0, BI)
     total = tl.zeros((BN, BI), dtype=tl.float32)
     for first in range(0, outputs, BO):
         o = (first + tl.arange(0, BO)).to(tl.int64)
         part = tl.load(
             delta + row[:, None] * outputs + o[None, :],
-            mask=(place < stop)[:, None] & (o < outputs)[None, :],
+            mask=(position < stop)[:, None] & (o < outputs)[None, :],
             other=0.0,
         )  # (BN, BO)
         of_slot = tl.load(
@@ -100,7 +100,7 @@ def _error(
             other=0.0,
         ).to(tl.float32)  # (BO, BI)
         total += tl.dot(part, of_slot, input_precision="ieee")
-    here = (place < stop)[:, None] & (i < inputs)[None, :]
+    here = (position < stop)[:, None] & (i < inputs)[None, :]
     at = below + row[:, None] * inputs + i[None, :]
     tl.store(at, tl.load(at, mask=here, other=0.0) + total, mask=here)
 
@@ -141,15 +141,15 @@ def _update(
     i = tl.program_id(2) * BI + tl.arange(0, BI)
     gradient = tl.zeros((BO, BI), dtype=tl.float32)
     for base in range(start, stop, BN):
-        place = base + tl.arange(0, BN)
-        row = tl.load(order + place, mask=place < stop, other=0)
+        position = base + tl.arange(0, BN)
+        row = tl.load(order + position, mask=position < stop, other=0)
         left = tl.load(
             delta + row[None, :] * outputs + o[:, None],
-            mask=(place < stop)[None, :] & (o < outputs)[:, None],
+            mask=(position < stop)[None, :] & (o < outputs)[:, None],
             other=0.0,
         )  # (BO, BN)
         right = tl.load(
-            x + row[:, None] * inputs + i[None, :], mask=(place < stop)[:, None] & (i < inputs)[None, :], other=0.0
+            x + row[:, None] * inputs + i[None, :], mask=(position < stop)[:, None] & (i < inputs)[None, :], other=0.0
         )  # (BN, BI)
         gradient += tl.dot(left, right, input_precision="ieee")
     here = (o < outputs)[:, None] & (i < inputs)[None, :]
@@ -265,12 +265,12 @@ def _blocks() -> dict[str, Any]:
 
 
 def _order(groups: Groups) -> Tensor:
-    """Returns the row at each place, (rows,)."""
+    """Returns the row at each position, (rows,)."""
     return torch.arange(groups.rows, device=groups.bounds.device) if groups.order is None else groups.order
 
 
 def _tiles(served: Served) -> tuple[Tensor, Tensor, Tensor]:
-    """Cuts the groups into tiles of rows: returns slot, first place and end of the group's places of each, (tiles,).
+    """Cuts the groups into tiles of rows: returns slot, first position and end of its group's of each, (tiles,).
 
     Nothing is read back from the device: there are as many tiles as could be needed, and those left over are empty.
     """

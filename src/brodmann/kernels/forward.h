@@ -111,10 +111,10 @@ template <int V, class C, class X, class W>
 void forward_many(const Groups& groups, int64_t group, int64_t o, int64_t inputs, int64_t outputs, const X* x,
                   const W* weight, const C* bias, C* out) {
   constexpr int64_t lanes = Lanes<C>::count;
-  for (int64_t place = groups.bounds[group]; place < groups.bounds[group + 1]; ++place) {
-    C* to = out + groups.row(place) * outputs + o;
+  each_row_of(groups, group, [&](int64_t row) {
+    C* to = out + row * outputs + o;
     for (int64_t k = 0; k < V * lanes; ++k) to[k] = bias ? bias[o + k] : C(0);
-  }
+  });
   const auto turn = [&](int64_t i, int64_t here, X* block) {
     for (int v = 0; v < V; ++v) pack(weight + (o + v * lanes) * inputs + i, inputs, here, block + v * lanes, V * lanes);
   };
@@ -128,11 +128,11 @@ void forward_many(const Groups& groups, int64_t group, int64_t o, int64_t inputs
 // Adds what stands beside a part of the output, which is still in its core's cache: both (N, outputs).
 template <class C>
 void add_beside(const Groups& groups, const Item& item, int64_t outputs, const C* beside, C* out) {
-  for (int64_t place = groups.bounds[item.group]; place < groups.bounds[item.group + 1]; ++place) {
-    const C* const from = beside + groups.row(place) * outputs;
-    C* const to = out + groups.row(place) * outputs;
+  each_row_of(groups, item.group, [&](int64_t row) {
+    const C* const from = beside + row * outputs;
+    C* const to = out + row * outputs;
     for (int64_t o = item.begin; o < item.end; ++o) to[o] += from[o];
-  }
+  });
 }
 
 template <class C, class X, class W>

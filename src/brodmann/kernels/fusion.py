@@ -12,10 +12,9 @@ import torch
 
 from ..recording import Call, Recorder, View
 from ..recording.nested import leaves
+from .library import RELU, WRITTEN
 
 _RELU, _DERIVATIVE = torch.ops.aten.relu.default, torch.ops.aten.threshold_backward.default
-_WRITTEN = -2
-"""Place of what both kernels write among their arguments; the last one says whether there is a ReLU."""
 
 
 def fuse(recorder: Recorder, outputs: Any) -> None:
@@ -33,13 +32,13 @@ def fuse(recorder: Recorder, outputs: Any) -> None:
         if call.function is _RELU and call.made is not None:
             source = _source(calls, uses, number, call.arguments[0], call.made[0], "brodmann_forward_")
             if source is not None:
-                calls[source].arguments = (*calls[source].arguments[:-1], 1)
+                calls[source].arguments = (*calls[source].arguments[:RELU], 1)
                 recorder.drop(number, call.arguments[0].piece)
         elif call.function is _DERIVATIVE and call.made is not None and call.arguments[2] == 0:
             below, output, _ = call.arguments
             source = _source(calls, uses, number, below, call.made[0], "brodmann_error_")
             if source is not None and isinstance(output, View) and recorder.pieces[output.piece].made < source:
-                calls[source].arguments = (*calls[source].arguments[:-1], output)
+                calls[source].arguments = (*calls[source].arguments[:RELU], output)
                 recorder.drop(number, below.piece)
 
 
@@ -53,7 +52,7 @@ def _source(
     if not before or uses[view.piece][-1] != number:
         return None
     source = calls[before[-1]]
-    written = getattr(source.function, "__name__", "").startswith(kernel) and source.arguments[_WRITTEN] == view
+    written = getattr(source.function, "__name__", "").startswith(kernel) and source.arguments[WRITTEN] == view
     return before[-1] if written else None
 
 

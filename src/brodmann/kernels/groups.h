@@ -41,6 +41,14 @@ inline void each_tile(const Groups& groups, int64_t group, int64_t most, const B
   });
 }
 
+// Calls body(row) for the rows of a group, in their order.
+template <class Body>
+inline void each_row_of(const Groups& groups, int64_t group, const Body& body) {
+  for (int64_t position = groups.bounds[group]; position < groups.bounds[group + 1]; ++position) {
+    body(groups.row(position));
+  }
+}
+
 // Calls body with `count`, 1 to Most, as a constant that the compiler knows.
 template <int Most, class Body>
 inline void as_constant(int64_t count, const Body& body) {

@@ -27,6 +27,8 @@ _ARGUMENTS = {
     "error": [*_GROUPS, *[_POINTER] * 4],
     "update": [*_GROUPS, *[_POINTER] * 2, _INTEGER, *[_NUMBER] * 3, *_TARGET * 3],
 }
+WRITTEN, RELU = -2, -1
+"""Where forward and error take what they write, and the ReLU behind it: whether there is one, or its outputs."""
 _GROUP = [_POINTER, _INTEGER, _INTEGER, *[_POINTER] * 3]
 _NEAREST = [*[_INTEGER] * 4, *[_POINTER] * 3]
 _GATE = [*[_INTEGER] * 4, *[_POINTER] * 4, _NUMBER, _POINTER]

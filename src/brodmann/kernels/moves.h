@@ -44,13 +44,13 @@ struct Mover {
         size(C(target.lr / (1.0 - std::pow(rule.beta1, step)))),
         scale(C(1.0 / std::sqrt(1.0 - std::pow(rule.beta2, step)))) {}
 
-  // Moves the weights from a place on by V vectors of their gradient, by the last of them `here` weights alone (V = 1).
+  // Moves the weights from `at` on by V vectors of their gradient, by the last of them `here` weights alone (V = 1).
   template <Kind kind, int V, class Count>
-  __attribute__((always_inline)) void move(int64_t place, const Vector<C> (&gradient)[V], Count here) const {
-    W* const weights = anchored(target.weight + place);
-    C* const firsts = kind == kDescent ? nullptr : anchored(target.first + place);
-    C* const seconds = kind == kAdam ? anchored(target.second + place) : nullptr;
-    const Noise noise(target.seed, uint32_t(place));
+  __attribute__((always_inline)) void move(int64_t at, const Vector<C> (&gradient)[V], Count here) const {
+    W* const weights = anchored(target.weight + at);
+    C* const firsts = kind == kDescent ? nullptr : anchored(target.first + at);
+    C* const seconds = kind == kAdam ? anchored(target.second + at) : nullptr;
+    const Noise noise(target.seed, uint32_t(at));
     UNROLLED for (int v = 0; v < V; ++v) {
       const int64_t i = v * Lanes<C>::count;
       const Vector<C> g = gradient[v], kept = keep * load(weights + i, here);
@@ -93,28 +93,28 @@ struct Together {
   Mover<C, W> movers[2];
   int64_t count;
 
-  // Moves the weights from a place on by V vectors of their gradient, by the last of them `here` weights alone (V = 1).
+  // Moves the weights from `at` on by V vectors of their gradient, by the last of them `here` weights alone (V = 1).
   template <int V, class Count>
-  __attribute__((always_inline)) void operator()(int64_t place, const Vector<C> (&gradient)[V], Count here) const {
-    for (int64_t k = 0; k < count; ++k) movers[k].template move<rule>(place, gradient, here);
+  __attribute__((always_inline)) void operator()(int64_t at, const Vector<C> (&gradient)[V], Count here) const {
+    for (int64_t k = 0; k < count; ++k) movers[k].template move<rule>(at, gradient, here);
   }
 
-  // Moves the weights from a place on by a part of their gradient that lies in memory.
-  void operator()(int64_t place, const Part<C>& part) const {
+  // Moves the weights from `at` on by a part of their gradient that lies in memory.
+  void operator()(int64_t at, const Part<C>& part) const {
     constexpr std::integral_constant<int64_t, Lanes<C>::count> lanes;
     const Together move = *this;  // which no store of a weight can change: it stays in registers
-    for (int64_t o = 0; o < part.outputs; ++o, place += part.stride) {
+    for (int64_t o = 0; o < part.outputs; ++o, at += part.stride) {
       const C* from = part.gradient + o * part.across;
       int64_t i = 0;
-      for (; i + lanes <= part.count; i += lanes) move(place + i, {load(from + i)}, lanes);
-      if (i < part.count) move(place + i, {load(from + i, part.count - i)}, part.count - i);
+      for (; i + lanes <= part.count; i += lanes) move(at + i, {load(from + i)}, lanes);
+      if (i < part.count) move(at + i, {load(from + i, part.count - i)}, part.count - i);
     }
   }
 
-  // Calls for the lines of every target in which `numbers` weights from a place on lie.
-  __attribute__((always_inline)) void fetch_weights(int64_t place, int64_t numbers) const {
+  // Calls for the lines of every target in which `numbers` weights from `at` on lie.
+  __attribute__((always_inline)) void fetch_weights(int64_t at, int64_t numbers) const {
     for (int64_t k = 0; k < count; ++k) {
-      const W* from = anchored(movers[k].target.weight + place);
+      const W* from = anchored(movers[k].target.weight + at);
       UNROLLED for (int64_t i = 0; i < numbers; i += kLine / sizeof(W)) fetch(from + i);
     }
   }

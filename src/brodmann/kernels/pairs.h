@@ -57,9 +57,9 @@ const Pair* pair_rows(int threads, const Groups& groups, const Groups& paired, i
   deal(groups.count, groups.rows() * width, threads, [&](int64_t group) {
     const int64_t end = groups.bounds[group + 1];
     Pair* pairs = to.data() + paired.bounds[group] * width;
-    for (int64_t place = groups.bounds[group]; place < end; place += 2, pairs += width) {
-      const float* first = from + groups.row(place) * width;
-      const float* second = place + 1 < end ? from + groups.row(place + 1) * width : nullptr;
+    for (int64_t position = groups.bounds[group]; position < end; position += 2, pairs += width) {
+      const float* first = from + groups.row(position) * width;
+      const float* second = position + 1 < end ? from + groups.row(position + 1) * width : nullptr;
       for (int64_t i = 0; i < width; i += 16) {
         __m512i words = _mm512_cvtepu16_epi32(rounded(first + i, width - i));
         if (second) words |= _mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded(second + i, width - i)), 16);

@@ -101,8 +101,8 @@ class Blocks {
   const int64_t call = ++calls;
 };
 
-// Lays out the deltas that some rows, from place `first` on, have at outputs begin .. end as tiles, (tiles, rows, kRows).
-// Tiles of fewer outputs are padded with zeros.
+// Lays out the deltas that some rows, from position `first` on, have at outputs begin .. end as tiles, (tiles, rows,
+// kRows). Tiles of fewer outputs are padded with zeros.
 template <class X>
 const X* in_tiles(const Groups& groups, int64_t first, int64_t rows, int64_t begin, int64_t end, int64_t outputs,
                   const X* delta) {
@@ -153,7 +153,7 @@ __attribute__((noinline)) void gradient_tile(const X* delta, const X* block, int
   }
 }
 
-// Moves a tile's weights, from place `at` on, by a gradient that never leaves the registers: beside it they have room for
+// Moves a tile's weights, from `at` on, by a gradient that never leaves the registers: beside it they have room for
 // plain descent. The next tile's weights set out: its own would come too late. On its own: see dot_tile.
 template <int R, int V, class C, class Move, class X>
 __attribute__((noinline)) void descend_tile(const Move& move, int64_t at, int64_t inputs, const X* delta,
@@ -289,10 +289,10 @@ void update_bias(const Groups& groups, int64_t outputs, const C* delta, const Mo
   std::vector<C> gradient(outputs);
   for (int64_t group = 0; group < groups.count; ++group) {
     std::fill(gradient.begin(), gradient.end(), C(0));
-    for (int64_t position = groups.bounds[group]; position < groups.bounds[group + 1]; ++position) {
-      const C* row = delta + groups.row(position) * outputs;
-      for (int64_t o = 0; o < outputs; ++o) gradient[o] += row[o];
-    }
+    each_row_of(groups, group, [&](int64_t row) {
+      const C* from = delta + row * outputs;
+      for (int64_t o = 0; o < outputs; ++o) gradient[o] += from[o];
+    });
     moves.of(group, [&](const auto& move) {
       move(groups.slot(group) * outputs, Part<C>{gradient.data(), 1, outputs, outputs, outputs});
     });
