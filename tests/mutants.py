@@ -143,7 +143,7 @@ MUTANTS = [
     ("conversion/kept.py", "self.statistics.add(part.data_ptr())", "pass", "statistics of norms taken for memories"),
     ("conversion/sizes.py", "if learning and not self.asked.allow_learning(of_samples):", "if False:", "decisions by sizes in training mode alone"),
     ("conversion/computation.py", "del type(self).__call__", "pass", "errors that torch.fx prints"),
-    ("conversion/tracing.py", "if modes.draws:", "if False:", "layers that a draw leaves out, unless it does so here"),
+    ("conversion/tracing.py", "training, generator_states() != before)", "training, False)", "layers that a draw leaves out, unless it does so here"),
     ("conversion/kinds.py", "return is_followed()", "return True", "networks that do something else while they are followed"),
     ("conversion/answering.py", "behind_jump = following[1:2]", "behind_jump = following", "decisions by numbers that pass for assertions"),
     ("conversion/following.py", "return not of_its_own and (stops", "return (stops", "forwards of maps of their own"),
