@@ -16,7 +16,7 @@ from .origin import is_ours
 from .processes import Processes
 from .rates import Rates
 from .recording import told
-from .routing import Choice, Route
+from .routing import Chosen, Route
 from .several import parts_in
 from .updates import UpdateRule, check_rule
 
@@ -271,7 +271,7 @@ class Layer(nn.Module, ABC):
         return (part for part in self.modules() if isinstance(part, Layer))
 
     @abstractmethod
-    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
+    def forward(self, x: Tensor, choice: Chosen = None) -> Tensor:
         """Inference: x (batch, ..., in); returns (batch, ..., out). ``choice`` is what an enclosing `Routed` chose."""
 
     @abstractmethod

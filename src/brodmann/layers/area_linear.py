@@ -19,7 +19,7 @@ from ..kernels import Groups
 from ..layer import Context, as_before, as_rows
 from ..origin import is_ours
 from ..processes import Processes
-from ..routing import Choice, Route, Router, build_router, checked_route, sketch, spread
+from ..routing import Choice, Chosen, Route, Router, build_router, checked_route, sketch, spread
 from ..storage import storage_dtype
 from ..updates import SGD, Factors, UpdateRule, check_counts, check_rule
 from .maps import Maps
@@ -179,7 +179,7 @@ class AreaLinear(Maps):
         """Whether it still learns: not once it was merged."""
         return not self.merged
 
-    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
+    def forward(self, x: Tensor, choice: Chosen = None) -> Tensor:
         """Inference: x (..., in); returns (..., out)."""
         check_input(x, self._map)
         rows = as_rows(x)
@@ -195,7 +195,7 @@ class AreaLinear(Maps):
             out, _ = self._output(rows, choice, _groups(rows, choice))
         return as_before(out, x.shape[:-1])
 
-    def _followed(self, rows: Tensor, choice: Route | Choice | None) -> Tensor:
+    def _followed(self, rows: Tensor, choice: Chosen) -> Tensor:
         """Computes the output by operations that autograd and compilers know."""
         out: Tensor | None = None
         if self.shared is not None:

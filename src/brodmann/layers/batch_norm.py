@@ -13,7 +13,7 @@ from ..autograd import unrecorded
 from ..checks import check_positive, check_real, check_switch, check_whole
 from ..errors import BrodmannError
 from ..layer import Context, Layer
-from ..routing import Choice, Route
+from ..routing import Chosen
 from ..updates import UpdateRule
 from .constant import Constant
 
@@ -126,7 +126,7 @@ class BatchNorm(Layer):
         """Whether statistics follow what comes, or gain and shift learn."""
         return not self.fixed or (self.gain is not None and self.gain.moves)
 
-    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
+    def forward(self, x: Tensor, choice: Chosen = None) -> Tensor:
         """Inference: x (..., features); returns the same shape."""
         self._check(x)
         scale = torch.rsqrt(self.variance + self.eps)

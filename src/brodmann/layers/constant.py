@@ -11,7 +11,7 @@ from ..areas import Slab
 from ..autograd import unrecorded
 from ..errors import BrodmannError
 from ..layer import Context, Gathering
-from ..routing import Choice, Route
+from ..routing import Chosen
 from ..updates import UpdateRule, check_rule
 from .graph import INPUT, Graph
 
@@ -58,7 +58,7 @@ class Constant(Gathering):
         """The tensor."""
         return self.fixed if self.slab is None else self.slab.value[0]  # type: ignore[return-value]
 
-    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
+    def forward(self, x: Tensor, choice: Chosen = None) -> Tensor:
         """Returns the tensor."""
         return self.value
 

@@ -14,7 +14,7 @@ from ..errors import BrodmannError
 from ..held import Held
 from ..layer import Container, Context, Gathering, Layer, as_rows, check_layer, error_through, trace_of
 from ..processes import Processes
-from ..routing import Choice, Route, Router
+from ..routing import Chosen, Route, Router
 from .area_linear import AreaLinear
 from .steering import Steering, followers
 
@@ -40,7 +40,7 @@ class Sequential(Container):
                 raise _without_feedback(layer, index)
         self.layers = nn.ModuleList(layers)
 
-    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
+    def forward(self, x: Tensor, choice: Chosen = None) -> Tensor:
         """Inference: x (batch, ...) as the first layer takes it; returns what the last one does."""
         for layer in self.layers:
             x = layer(x, choice)
@@ -122,7 +122,7 @@ class Residual(Container):
         """Shown by print(network)."""
         return f"alpha={self.alpha}"
 
-    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
+    def forward(self, x: Tensor, choice: Chosen = None) -> Tensor:
         """Inference: x (batch, ..., in); returns the shape of the body's output."""
         around = x if self.shortcut is None else self.shortcut(x, choice)
         return self._sum(around, self.body(x, choice))
@@ -208,7 +208,7 @@ class Routed(Container, Gathering):
         """Whether its router changes, for a body in which something moves."""
         return self.router.moves and self.body.can_learn
 
-    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
+    def forward(self, x: Tensor, choice: Chosen = None) -> Tensor:
         """Inference: x (batch, ..., in); returns what the body does, which follows this router, not an outer one."""
         return self.body(x, self.router(self._rows(x)))
 

@@ -12,7 +12,7 @@ from ..autograd import unrecorded
 from ..errors import BrodmannError
 from ..feedback import as_direct, one_matrix_of
 from ..layer import Container, Context, as_rows
-from ..routing import Choice, Route
+from ..routing import Chosen
 from ..storage import computing
 from .area_linear import AreaLinear
 from .folded import Folded
@@ -61,7 +61,7 @@ class Convolution(Container):
         self.patches, self.map = patches, map
         self._folded = Folded()
 
-    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
+    def forward(self, x: Tensor, choice: Chosen = None) -> Tensor:
         """Inference: x (samples, height, width, channels); returns (samples, rows, columns, out)."""
         return self._mapped(x) if self._by_one_map(x) else self.map(self.patches(x), choice)
 

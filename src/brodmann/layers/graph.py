@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..autograd import unrecorded
 from ..errors import BrodmannError
 from ..layer import Container, Context, Gathering, Layer, error_through, trace_of
-from ..routing import Choice, Recruiting, Route
+from ..routing import Chosen, Recruiting
 from ..several import Several, of_each, parts_in
 from .local import Local
 from .product import Product
@@ -184,7 +184,7 @@ class Graph(Container):
         """Whether what comes to the graph comes to a node, directly or not: to some only a `Constant` does."""
         return any(not set(self.inputs).isdisjoint(self.sources[below]) for below in (name, *self._below(name)))
 
-    def forward(self, x: Several, choice: Route | Choice | None = None) -> Any:
+    def forward(self, x: Several, choice: Chosen = None) -> Any:
         """Inference: x (batch, ...), or several as ``inputs`` names them; returns what ``outputs`` names."""
         values = self._given(x)
         for name in self.sources:

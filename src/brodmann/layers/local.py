@@ -17,7 +17,7 @@ from ..errors import BrodmannError, lacks_memory
 from ..held import Held
 from ..kernels.per_row import norm, norm_down
 from ..layer import Context, Layer
-from ..routing import Choice, Route
+from ..routing import Chosen
 
 
 class Local(Layer):
@@ -84,7 +84,7 @@ class Local(Layer):
             self.operation.eval()
         return self
 
-    def forward(self, x: Tensor | tuple[Tensor, ...], choice: Route | Choice | None = None) -> Tensor:
+    def forward(self, x: Tensor | tuple[Tensor, ...], choice: Chosen = None) -> Tensor:
         """Inference: dropout off."""
         return self.operation(*x) if isinstance(x, tuple) else self.operation(x)
 

@@ -14,7 +14,7 @@ from ..autograd import unrecorded
 from ..checks import check_tensors, check_whole
 from ..errors import BrodmannError
 from ..layer import Context, Layer
-from ..routing import Choice, Route
+from ..routing import Chosen
 
 Pair = int | tuple[int, int]
 """A number for the height and one for the width, or one for both."""
@@ -67,7 +67,7 @@ class Patches(Layer):
         )
         return down, across
 
-    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
+    def forward(self, x: Tensor, choice: Chosen = None) -> Tensor:
         """Inference: x (samples, height, width, channels); returns (samples, rows, columns, k * k * channels)."""
         check_tensors(x=x)
         if not self.fits(x):

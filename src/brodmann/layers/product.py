@@ -11,7 +11,7 @@ from torch import Tensor
 from ..autograd import unrecorded
 from ..feedback import Feedback, KolenPollack, Shape
 from ..layer import Context
-from ..routing import Choice, Route
+from ..routing import Chosen
 from ..several import parts_in
 from ..updates import UpdateRule
 from .weights import Operation, ProductTrace, Weights, check_operation, traced_product
@@ -70,7 +70,7 @@ class Product(Weights):
         """Whether it has feedback."""
         return self.feedback is not None
 
-    def forward(self, x: Tensor | tuple[Tensor, ...], choice: Route | Choice | None = None) -> Tensor:
+    def forward(self, x: Tensor | tuple[Tensor, ...], choice: Chosen = None) -> Tensor:
         """Inference: x (samples, ...), perhaps with what else the operation takes; returns (samples, ...)."""
         value, *others = parts_in(x)
         return self.operation(value, self.weight.to(value.dtype), *others)

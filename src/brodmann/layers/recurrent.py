@@ -11,7 +11,7 @@ from ..autograd import unrecorded
 from ..errors import BrodmannError
 from ..kernels import Groups
 from ..layer import Container, Context
-from ..routing import Choice, Route, side_by_side
+from ..routing import Chosen, Route, side_by_side
 from .area_linear import AreaLinear, AreaTrace
 from .cells import Cell, PullBack, State
 
@@ -79,7 +79,7 @@ class Recurrent(Container):
             )
         self.inputs, self.states, self.cell = inputs, states, cell
 
-    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
+    def forward(self, x: Tensor, choice: Chosen = None) -> Tensor:
         """Inference: x (batch, steps, in); returns (batch, steps, units)."""
         below, state = self.inputs(self._checked(x), choice), self._first(x)
         found = []

@@ -12,7 +12,7 @@ from ..autograd import unrecorded
 from ..errors import BrodmannError
 from ..feedback import Feedback, KolenPollack, Shape
 from ..layer import Context, Layer
-from ..routing import Choice, Route
+from ..routing import Chosen
 from ..updates import UpdateRule
 from .weights import Operation, ProductTrace, Weights, check_operation, traced_product
 
@@ -53,7 +53,7 @@ class TiedWeights(Weights):
         """False: it ignores its input."""
         return False
 
-    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
+    def forward(self, x: Tensor, choice: Chosen = None) -> Tensor:
         """Returns W."""
         return self.weight
 
@@ -134,7 +134,7 @@ class TiedProduct(Layer):
         """Whether it has feedback."""
         return self.feedback is not None
 
-    def forward(self, x: tuple[Tensor, Tensor], choice: Route | Choice | None = None) -> Tensor:  # type: ignore[override]
+    def forward(self, x: tuple[Tensor, Tensor], choice: Chosen = None) -> Tensor:  # type: ignore[override]
         """Inference: x (samples, ...) and W; returns (samples, ...)."""
         came, weight = self._pair(x)
         return self.operation(came, weight.to(came.dtype))

@@ -2,11 +2,12 @@
 
 from .conflict import Conflict, sketch
 from .recruiting import Recruiting
-from .route import Choice, Route, checked_route, side_by_side, spread, weights_of_rows
+from .route import Choice, Chosen, Route, checked_route, side_by_side, spread, weights_of_rows
 from .router import Router, build_router, cell_count, check_partition
 
 __all__ = [
     "Choice",
+    "Chosen",
     "Conflict",
     "Recruiting",
     "Route",

@@ -173,6 +173,8 @@ class Choice(NamedTuple):
     gate: Tensor
 
 
+Chosen = Route | Choice | None
+"""What an enclosing `Routed` chose for the layers inside it; None where there is none, and layers choose themselves."""
 AnyRoute = TypeVar("AnyRoute", bound=Route | Choice)
 
 
