@@ -65,7 +65,7 @@ MUTANTS = [
     ("layers/area_linear.py", "feedback_lr * area_rate, area_decay", "feedback_lr, area_decay", "maps per area out of step"),
     ("layers/graph.py", "errors[source] + part if source in errors else part", "part", "branches of which one alone sends its error"),
     ("layers/graph.py", "told = gathering if name in late else context", "told = context", "a layer that each of its places moves"),
-    ("layers/graph.py", "*self.again.values(), *constants}", "*self.again.values()}", "constants that move before those that remember them"),
+    ("layers/graph.py", "repeated | constants if repeated", "repeated if repeated", "constants that move before those that remember them"),
     ("kernels/groups.py", "self.bounds.new_zeros(self.rows) if self.area is None else self.area", "self.bounds.new_zeros(self.rows) if self.area is None else self.area.sort().values", "rows of several places in the areas of others"),
     ("network/unchanged.py", "if tuple(table.values()) != values:", "if False:", "captured steps through parts that are gone"),
     ("network/unchanged.py", "if len(table) != count or get(table) != values:", "if False:", "captured steps by old settings"),

@@ -167,7 +167,7 @@ class Reference:
         if isinstance(layer, Graph):
             values = {"input": x}
             for name in layer.sources:
-                part = layer.nodes[layer.again.get(name, name)]
+                part = layer.layer_of(name)
                 read = [values[source] for source in layer.sources[name]]
                 joined = isinstance(part, Local | TiedProduct) and len(read) > 1
                 values[name] = part.operation(*read) if joined else self.run(part, *(read or [x]), choice)

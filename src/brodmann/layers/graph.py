@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -18,6 +19,20 @@ from .tied import TiedProduct
 
 INPUT = "input"
 """Name of what comes to a graph."""
+
+
+class Node(NamedTuple):
+    """A node of a `Graph`.
+
+    Attributes:
+        holder: Name of the first node that has its layer, under which the graph holds it.
+        reads: Names of the values that it reads.
+        last: Which of them it is the last to read: values of nodes, unless they are returned.
+    """
+
+    holder: str
+    reads: tuple[str, ...]
+    last: tuple[str, ...] = ()
 
 
 class Graph(Container):
@@ -66,9 +81,8 @@ class Graph(Container):
         if not isinstance(nodes, Mapping) or not nodes:
             raise BrodmannError(f"Expected nodes of a Graph to be a dictionary with at least one node, got {nodes!r}.")
         self.inputs = _names("inputs", inputs)
-        self.nodes = nn.ModuleDict()
-        self.sources: dict[str, tuple[str, ...]] = {}
-        self.again: dict[str, str] = {}  # nodes whose layer is that of another one
+        self.nodes = nn.ModuleDict()  # layers, by the first nodes that have them
+        self.plan: dict[str, Node] = {}
         for name, node in nodes.items():
             if not isinstance(node, tuple) or not node:
                 raise BrodmannError(
@@ -78,85 +92,94 @@ class Graph(Container):
             self._add(name, node[0], node[1:])
         self.outputs: Any = of_each(str, name if outputs is None else outputs)
         returned = set(parts_in(self.outputs))
-        if not returned or not returned.issubset(self.sources):
+        if not returned or not returned.issubset(self.plan):
             came = ", ".join(map(str, parts_in(self.outputs))) or "none"
-            raise BrodmannError(f"Expected outputs of this Graph to be among {', '.join(self.sources)}, got {came}.")
-        unread = self.sources.keys() - {source for read in self.sources.values() for source in read} - returned
-        if unread:
+            raise BrodmannError(f"Expected outputs of this Graph to be among {', '.join(self.plan)}, got {came}.")
+        last_reader = {source: name for name, node in self.plan.items() for source in node.reads}
+        if unread := self.plan.keys() - last_reader.keys() - returned:
             raise BrodmannError(
                 f"Nothing reads {', '.join(sorted(unread))} in this Graph: leave out nodes that nothing reads."
             )
-        readers = {source: name for name, read in self.sources.items() for source in read}
-        self._last_reader = {source: name for source, name in readers.items() if source not in returned}
+        for name, node in self.plan.items():
+            last = (source for source in dict.fromkeys(node.reads) if source in self.plan and source not in returned)
+            self.plan[name] = node._replace(last=tuple(source for source in last if last_reader[source] == name))
         self._late = self._moving_late()
         for name in self._silent():
-            value = self.sources[name][0]  # what else it reads are tied weights, to which their gradient goes
+            value = self.plan[name].reads[0]  # what else it reads are tied weights, to which their gradient goes
             if any(self.layer_of(lower).learns for lower in {value, *self._below(value)}.difference(self.inputs)):
                 raise self._without_feedback(name)
 
-    def _add(self, name: str, part: Any, sources: tuple[str, ...]) -> None:
+    def _add(self, name: str, part: Any, reads: tuple[str, ...]) -> None:
         """Adds a node."""
-        taken = name in self.inputs or name in self.sources or (isinstance(name, str) and hasattr(self.nodes, name))
+        taken = name in self.inputs or name in self.plan or (isinstance(name, str) and hasattr(self.nodes, name))
         if not isinstance(name, str) or "." in name or not name or taken:
             raise BrodmannError(f"A node of a Graph cannot be called {name!r}: choose another name.")
-        for source in sources:
-            if not isinstance(source, str) or source not in (*self.inputs, *self.sources):
-                known = ", ".join([*self.inputs, *self.sources])
-                raise BrodmannError(
-                    f"Node '{name}' reads '{source}', which is not an input or an earlier node: choose among {known}."
-                )
-        owner = self.again.get(part, part) if isinstance(part, str) else None
-        if owner is not None:
-            if owner not in self.nodes:
+        holder, layer = self._layer_for(name, part)
+        self._check_reads(name, layer, reads)
+        self.nodes[holder] = layer
+        self.plan[name] = Node(holder, reads)
+
+    def _layer_for(self, name: str, part: Any) -> tuple[str, Layer]:
+        """Returns the node that holds the layer of a node, and the layer."""
+        if isinstance(part, str):
+            if part not in self.plan:
                 before = ", ".join(self.nodes) or "there are none"
                 raise BrodmannError(
-                    f"Node '{name}' takes the layer of '{owner}', which is not an earlier node that has a layer: "
+                    f"Node '{name}' takes the layer of '{part}', which is not an earlier node that has a layer: "
                     f"{before}."
                 )
-            part = self.nodes[owner]
-            _check_gathers(name, part, traces_again=self.traces_again)
-        elif not isinstance(part, Layer):
-            part = Local(part)
-        if part.reads and not sources:
-            raise BrodmannError(
-                f"Node '{name}' names nothing to read: add a name after the layer, such as '{self.inputs[0]}'."
-            )
-        if owner is None and part.can_learn and any(part is other for other in self.nodes.values()):
+            layer = self.layer_of(part)
+            _check_gathers(name, layer, traces_again=self.traces_again)
+            return self.plan[part].holder, layer
+        layer = part if isinstance(part, Layer) else Local(part)
+        if layer.can_learn and any(layer is other for other in self.nodes.values()):
             raise BrodmannError(
                 f"The layer of node '{name}' is in another node too, and would be updated twice: put that node's name "
                 "in the layer's place."
             )
-        if isinstance(part, TiedProduct):
-            self._check_tied(name, part, sources)
-        elif len(sources) > 1 and not isinstance(part, Local | Product):
+        return name, layer
+
+    def _check_reads(self, name: str, layer: Layer, reads: tuple[str, ...]) -> None:
+        """Raises where a node reads what is not there, or other things than its layer takes."""
+        known = *self.inputs, *self.plan
+        for source in reads:
+            if not isinstance(source, str) or source not in known:
+                raise BrodmannError(
+                    f"Node '{name}' reads '{source}', which is not an input or an earlier node: choose among "
+                    f"{', '.join(known)}."
+                )
+        if layer.reads and not reads:
             raise BrodmannError(
-                f"Node '{name}' is a layer, which reads one value, but it names {len(sources)}: join them first with "
+                f"Node '{name}' names nothing to read: add a name after the layer, such as '{self.inputs[0]}'."
+            )
+        if isinstance(layer, TiedProduct):
+            if len(reads) != 2 or reads[1] in self.inputs or self.layer_of(reads[1]) is not layer.weights:
+                raise BrodmannError(
+                    f"Node '{name}' is a TiedProduct: expected it to read a value and the node of its TiedWeights, got "
+                    f"{', '.join(reads)}."
+                )
+        elif len(reads) > 1 and not isinstance(layer, Local | Product):
+            raise BrodmannError(
+                f"Node '{name}' is a layer, which reads one value, but it names {len(reads)}: join them first with "
                 "an operation such as torch.add."
             )
-        self.sources[name] = sources
-        if owner is None:
-            self.nodes[name] = part
-        else:
-            self.again[name] = owner
 
-    def _check_tied(self, name: str, part: TiedProduct, sources: tuple[str, ...]) -> None:
-        """Raises where a product by tied weights reads anything else than a value and those."""
-        if len(sources) != 2 or sources[1] in self.inputs or self.layer_of(sources[1]) is not part.weights:
-            raise BrodmannError(
-                f"Node '{name}' is a TiedProduct: expected it to read a value and the node of its TiedWeights, got "
-                f"{', '.join(sources)}."
-            )
+    @property
+    def sources(self) -> dict[str, tuple[str, ...]]:
+        """What each node reads."""
+        return {name: node.reads for name, node in self.plan.items()}
 
     def layer_of(self, name: str) -> Layer:
         """Returns the layer of a node."""
-        return self.nodes[self.again.get(name, name)]  # type: ignore[return-value]
+        return self.nodes[self.plan[name].holder]  # type: ignore[return-value]
 
     def _below(self, name: str) -> set[str]:
         """Returns the nodes whose values come to a node, directly or not."""
         found: set[str] = set()
         waiting = [name]
         while waiting:
-            new = set(self.sources.get(waiting.pop(), ())).difference(self.inputs) - found
+            node = self.plan.get(waiting.pop())
+            new = set(node.reads if node else ()).difference(self.inputs) - found
             found |= new
             waiting.extend(new)
         return found
@@ -166,14 +189,14 @@ class Graph(Container):
 
         Constants do too: what a layer remembers until then may lie in their memory.
         """
-        if not self.again:
-            return set()
-        constants = (name for name in self.sources if not self.layer_of(name).reads)
-        return {*self.again, *self.again.values(), *constants}
+        places = Counter(node.holder for node in self.plan.values())
+        repeated = {name for name, node in self.plan.items() if places[node.holder] > 1}
+        constants = {name for name in self.plan if not self.layer_of(name).reads}
+        return repeated | constants if repeated else set()
 
     def _silent(self) -> list[str]:
         """Returns the nodes that send no error down."""
-        return [name for name, sources in self.sources.items() if sources and not self.layer_of(name).sends_down]
+        return [name for name, node in self.plan.items() if node.reads and not self.layer_of(name).sends_down]
 
     @property
     def sends_down(self) -> bool:
@@ -182,12 +205,12 @@ class Graph(Container):
 
     def _is_above_input(self, name: str) -> bool:
         """Whether what comes to the graph comes to a node, directly or not: to some only a `Constant` does."""
-        return any(not set(self.inputs).isdisjoint(self.sources[below]) for below in (name, *self._below(name)))
+        return any(not set(self.inputs).isdisjoint(self.plan[below].reads) for below in (name, *self._below(name)))
 
     def forward(self, x: Several, choice: Chosen = None) -> Any:
         """Inference: x (batch, ...), or several as ``inputs`` names them; returns what ``outputs`` names."""
         values = self._given(x)
-        for name in self.sources:
+        for name in self.plan:
             values[name] = self._single(name, self.layer_of(name)(self._read(name, values), choice))
         return of_each(values.__getitem__, self.outputs)
 
@@ -195,7 +218,7 @@ class Graph(Container):
     def trace(self, x: Several, context: Context) -> tuple[Any, Any]:
         """Learning forward pass: x and output as for `forward`; returns the trace of each node by its name, too."""
         values = self._given(x)
-        traces = self._up(self.sources, values, context)
+        traces = self._up(self.plan, values, context)
         return of_each(values.__getitem__, self.outputs), traces
 
     def _up(self, names: Iterable[str], values: dict[str, Any], context: Context) -> dict[str, Any]:
@@ -231,11 +254,10 @@ class Graph(Container):
 
     def _read(self, name: str, values: dict[str, Any]) -> Any:
         """Returns what a node reads: a tensor, or a tuple of several; drops values that nobody reads after it."""
-        sources = self.sources[name] or self.inputs[:1]  # which a constant leaves alone
-        read = tuple(values[source] for source in sources)
-        for source in set(self.sources[name]).difference(self.inputs):
-            if self._last_reader.get(source) == name:
-                del values[source]
+        node = self.plan[name]
+        read = tuple(values[source] for source in node.reads or self.inputs[:1])  # which a constant leaves alone
+        for source in node.last:
+            del values[source]
         return read[0] if len(read) == 1 else read
 
     @unrecorded
@@ -258,7 +280,7 @@ class Graph(Container):
                 continue
             told = gathering if name in late else context
             below = error_through(self.layer_of(name), remembered, errors.pop(name), told)
-            sources = self.sources[name]
+            sources = self.plan[name].reads
             if not sources:
                 continue
             for source, part in zip(sources, below if len(sources) > 1 else (below,), strict=True):
@@ -271,10 +293,10 @@ class Graph(Container):
 
     def extra_repr(self) -> str:
         """Shown by print(network): what each node reads."""
-        layers = {name: f" ({owner} again)" for name, owner in self.again.items()}
-        lines = [
-            f"{name}{layers.get(name, '')} <- {', '.join(read) or 'nothing'}" for name, read in self.sources.items()
-        ]
+        lines = []
+        for name, node in self.plan.items():
+            again = "" if node.holder == name else f" ({node.holder} again)"
+            lines.append(f"{name}{again} <- {', '.join(node.reads) or 'nothing'}")
         if not isinstance(self.outputs, str):
             lines.append(f"returns {', '.join(parts_in(self.outputs))}")
         return "\n".join(lines)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -108,7 +107,7 @@ class RecomputedGraph(Graph):
         """
         super().__init__(nodes, inputs, outputs)
         _check_steps(self)
-        self.segments = _checked(segments, len(self.sources), "nodes")
+        self.segments = _checked(segments, len(self.plan), "nodes")
 
     def extra_repr(self) -> str:
         """Shown by print(network)."""
@@ -130,7 +129,7 @@ class RecomputedGraph(Graph):
 
     def _parts(self) -> list[list[str]]:
         """Returns the nodes of each segment."""
-        names, entering = list(self.sources), self._entering()
+        names, entering = list(self.plan), self._entering()
         half = len(names) / self.segments / 2
         bounds = [0]
         for begin, _ in _parted(len(names), self.segments)[1:]:
@@ -140,11 +139,10 @@ class RecomputedGraph(Graph):
 
     def _entering(self) -> list[int]:
         """Returns for each node how many values of nodes before it are read by it or later ones, or returned."""
-        done = Counter(reader for name, reader in self._last_reader.items() if name in self.sources)
         alive, entering = 0, []
-        for name in self.sources:
+        for node in self.plan.values():
             entering.append(alive)
-            alive += 1 - done[name]
+            alive += 1 - len(node.last)
         return entering
 
     def _again(self, kept: list[_Segment], context: Context) -> Iterator[dict[str, Any]]:
