@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..errors import BrodmannError
 from ..feedback import Feedback
 from ..generators import Draws
-from ..layer import Container, Gathering, Layer, Observer
+from ..layer import Gathering, Layer, Observer
 from ..layers import BatchNorm, Recurrent
 from ..losses.facts import facts_of, name_of_loss
 from ..origin import is_ours
@@ -278,8 +278,7 @@ def _check_part(name: str, part: nn.Module) -> None:
             f"The router '{name}' recruits areas, for which it would have to see the samples of all processes: build "
             "it without novelty."
         )
-    known = Gathering | BatchNorm | Container if is_ours(part) else Gathering | BatchNorm
-    if isinstance(part, Layer) and part.moves and not isinstance(part, known):
+    if isinstance(part, Layer) and part.moves and not isinstance(part, Gathering | BatchNorm):
         raise BrodmannError(
             f"Layer '{name}' is a {type(part).__name__}, which learns by the samples of its own process alone: make it "
             "a brodmann.layer.Gathering, which hands over what it learns from."
