@@ -85,7 +85,7 @@ MUTANTS = [
     ("updates/muon.py", "gram = once @ gram @ once", "gram = once @ gram", "another polynomial"),
     ("updates/muon.py", "math.sqrt(max(change.shape))", "math.sqrt(min(change.shape))", "steps of another size"),
     ("updates/optimizer.py", 'group["lr"], group["weight_decay"])', 'group["lr"], 0.0)', "an optimiser that forgets the decay"),
-    ("layers/constant.py", "parts[0]), lr, 0.0)", "parts[0]), lr, self.slab.update_rule.decay)", "factors that decay"),
+    ("layers/constant.py", "self.slab.move(gradient, lr, 0.0)", "self.slab.move(gradient, lr, self.slab.update_rule.decay)", "factors that decay"),
     ("conversion/provenance.py", "if opaque or spectral or (product and not (node in self.live and is_real(values[node]))):", "if False:", "errors that go down through parameters"),
     ("conversion/provenance.py", "if isinstance(value, tuple | list | Mapping):", "if False:", "weights that tuples hide"),
     ("conversion/provenance.py", "if isinstance(value, tuple | list | Mapping):", "if isinstance(value, tuple | list):", "inputs by name that pass for no numbers"),

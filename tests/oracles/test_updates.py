@@ -30,9 +30,11 @@ from brodmann import (
     UpdateRule,
     from_torch,
     mlp,
+    to_torch,
 )
 from brodmann.baselines import Backpropagation
 from brodmann.kernels import Groups
+from brodmann.network.files import load_whole
 from brodmann.updates import Factors, RuleOptimizer, muon
 from brodmann.updates.muon import orthogonal
 
@@ -202,6 +204,65 @@ def test_a_twin_learns_as_one_area_does_by_transpose_feedback(optimiser: str) ->
         x, y = torch.randn(9, 6), torch.randint(0, 3, (9,))
         one, other = ours.learn(x, y, lr=0.02), theirs.learn_with_output(x, y, lr=0.02)[0]
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+CONVOLUTIONS = {
+    "grouped": (partial(nn.Conv2d, 4, 8, 3, groups=4), (4, 5, 5)),
+    "reflecting": (partial(nn.Conv2d, 4, 8, 3, padding=1, padding_mode="reflect"), (4, 5, 5)),
+    "transposed, of sequences": (partial(nn.ConvTranspose1d, 4, 8, 3), (4, 6)),
+}
+"""Those that become products, whose biases are constants."""
+
+
+def convolving(kind: str) -> tuple[nn.Module, tuple[int, ...]]:
+    torch.manual_seed(0)
+    make, shape = CONVOLUTIONS[kind]
+    convolution = make()
+    features = convolution(torch.zeros(1, *shape)).numel()
+    return nn.Sequential(convolution, nn.Tanh(), nn.Flatten(), nn.Linear(features, 3)), shape
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("kind", CONVOLUTIONS)
+def test_biases_of_any_convolution_move_under_muon_as_an_optimiser_moves_them(kind: str) -> None:
+    model, shape = convolving(kind)
+    network = Network(from_torch(model, shape, areas=1, feedback="transpose", update=Muon(decay=0.1)), lr=0.01)
+    optimiser = RuleOptimizer.of(model, Muon(decay=0.1), lr=0.01)
+    for _ in range(3):
+        x, y = torch.randn(8, *shape), torch.randint(0, 3, (8,))
+        loss = functional.cross_entropy(model(x), y)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        torch.testing.assert_close(network.learn(x, y), loss.detach())
+    back = to_torch(network, model, shape)
+    for ours, theirs in zip(back.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("rule", [Adam(), Muon()])
+@pytest.mark.parametrize("kind", ["grouped", "transposed, of sequences"])
+def test_biases_of_an_earlier_version_are_loaded(kind: str, rule: UpdateRule) -> None:
+    """They lay in the shape in which they are added, and so did what Muon, which took them for a matrix, remembers."""
+    model, shape = convolving(kind)
+    made = [Network(from_torch(model, shape, areas=1, update=rule), lr=0.01) for _ in range(2)]
+    x, y = torch.randn(8, *shape), torch.randint(0, 3, (8,))
+    made[0].learn(x, y)
+    state = made[0].state_dict()
+    (bias,) = (name for name, tensor in state.items() if name.endswith("slab.value") and tensor.shape == (1, 8))
+    earlier = (1, 1, 1, 8) if len(shape) == 3 else (1, 8, 1)
+    place = bias.removesuffix("value")
+    parts = {name: state.pop(name) for name in list(state) if name.startswith(place)}
+    if isinstance(rule, Muon):
+        parts = {bias: parts[bias], f"{place}velocity": torch.zeros(8)}
+    state |= {name: tensor.view(earlier) if tensor.numel() == 8 else tensor for name, tensor in parts.items()}
+    load_whole(made[1], state)
+    assert torch.equal(made[1](x), made[0](x))
+    if isinstance(rule, Adam):
+        for network in made:
+            network.learn(x, y)
+        assert torch.equal(made[1](x), made[0](x))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -221,9 +221,9 @@ def _local(operation: nn.Module, step: Step) -> Local:
         raise BrodmannError(f"{module_text(operation)} cannot be converted: {error}") from None
 
 
-def _laid(of_channels: Tensor, ndim: int) -> Tensor:
-    """Returns a number for each channel in the shape that broadcasts with values between layers."""
-    return channels_last(of_channels.detach().reshape(1, -1, *(1,) * (ndim - 2)))[0]
+def _form(channels: int, ndim: int) -> tuple[int, ...]:
+    """Returns the shape in which a number for each channel broadcasts with values between layers."""
+    return (1, 1, channels) if ndim == 4 else (channels, *(1,) * (ndim - 2))
 
 
 @_layer_of.register
@@ -261,7 +261,8 @@ def _fixed_norm(operation: FixedNorm, place: _Place) -> Graph:
     if norm.affine:
         gain = gain * norm.weight
     shift = -gain * mean + (0.0 if norm.bias is None else norm.bias)
-    return affine(_laid(gain, ndim), _laid(shift, ndim), place.parts.update_rule if norm.affine else None)
+    rule = place.parts.update_rule if norm.affine else None
+    return affine(gain.detach(), shift.detach(), rule, form=_form(len(gain), ndim))
 
 
 def _is_of_patches(conv: _ConvNd) -> bool:
@@ -301,7 +302,7 @@ def _product(conv: _ConvNd, place: _Place) -> Layer:
     product = parts.product(_as_laid(convolved, step), conv.weight, lowest=place.lowest)
     if conv.bias is None:
         return product
-    bias = Constant(_laid(conv.bias, step.output.ndim), parts.update_rule)
+    bias = Constant(conv.bias.detach(), parts.update_rule, form=_form(len(conv.bias), step.output.ndim))
     return Graph({"product": (product, INPUT), "bias": (bias,), "sum": (torch.add, "product", "bias")})
 
 

@@ -23,12 +23,14 @@ class Constant(Gathering):
     sample. It does not decay, as biases do not, and under `RLS` it stays, as they do. Source: our choice.
     """
 
-    def __init__(self, value: Tensor, update: UpdateRule | None = None) -> None:
+    def __init__(self, value: Tensor, update: UpdateRule | None = None, *, form: tuple[int, ...] | None = None) -> None:
         """Copies the tensor.
 
         Args:
             value: Tensor of any shape.
             update: Rule that moves it. Default None: it never moves, and may hold whole numbers.
+            form: Shape in which its readers get it. Default that of the value, in which it moves: `Muon` tells a
+                matrix from a number for each channel, (channels,), which readers may need as (channels, 1).
 
         Raises:
             BrodmannError: It is no tensor, or it is to learn and is neither float32 nor float64.
@@ -38,10 +40,11 @@ class Constant(Gathering):
             raise BrodmannError(f"Expected the value of a Constant to be a tensor, got {type(value).__name__}.")
         self.slab: Slab | None = None
         self._update_rule = update
+        self._form = tuple(value.shape) if form is None else form
         with torch.inference_mode(False):
             own = value.detach().clone()
         if update is None:
-            self.register_buffer("fixed", own)
+            self.register_buffer("fixed", own.reshape(self._form))
             return
         check_rule(update)
         if own.dtype not in (torch.float32, torch.float64):
@@ -56,7 +59,7 @@ class Constant(Gathering):
     @property
     def value(self) -> Tensor:
         """The tensor."""
-        return self.fixed if self.slab is None else self.slab.value[0]  # type: ignore[return-value]
+        return self.fixed if self.slab is None else self.slab.value[0].view(self._form)  # type: ignore[return-value]
 
     def forward(self, x: Tensor, choice: Chosen = None) -> Tensor:
         """Returns the tensor."""
@@ -79,7 +82,27 @@ class Constant(Gathering):
         lr = context.lr_of(self, "shared")
         if lr and self.slab is not None:
             parts = [context.clipped(part) for part in parts]
-            self.slab.move(sum(parts[1:], parts[0]), lr, 0.0)
+            gradient = sum(parts[1:], parts[0]).reshape(self.slab.value.shape[1:])
+            self.slab.move(gradient, lr, 0.0)
+
+    def as_now(self, state: dict[str, Tensor], prefix: str) -> None:
+        """Makes of its part of a ``state_dict`` that an earlier version saved what this one would have saved.
+
+        There it moved in the shape in which its readers get it. A rule that keeps something else for the shape of the
+        value, as `Muon` does for a bias, begins anew.
+        """
+        if self.slab is None or f"{prefix}slab.value" not in state:
+            return
+        own = self.slab.tensors()
+        if state[f"{prefix}slab.value"].shape == (1, *self._form) != own["value"].shape:
+            earlier = {name: state.pop(name) for name in list(state) if name.startswith(f"{prefix}slab.")}
+            for name, tensor in own.items():
+                saved = earlier.get(f"{prefix}slab.{name}")
+                state[f"{prefix}slab.{name}"] = torch.zeros_like(tensor) if saved is None else saved.view(tensor.shape)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        self.as_now(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
         """Shown by print(network)."""
@@ -87,7 +110,13 @@ class Constant(Gathering):
         return f"{tuple(self.value.shape)}, {moves}"
 
 
-def affine(gain: Tensor, shift: Tensor | None = None, update: UpdateRule | None = None) -> Graph:
+def affine(
+    gain: Tensor,
+    shift: Tensor | None = None,
+    update: UpdateRule | None = None,
+    *,
+    form: tuple[int, ...] | None = None,
+) -> Graph:
     """Returns ``gain * x + shift``, which may learn: what PyTorch's norms end with.
 
     The error below is ``gain * e``: a unit knows its own gain, and no weight of another layer is transported.
@@ -96,10 +125,11 @@ def affine(gain: Tensor, shift: Tensor | None = None, update: UpdateRule | None 
         gain: Tensor of a shape that broadcasts with x, such as (features,).
         shift: Likewise. Default None: there is none.
         update: Rule that moves both. Default None: they stay.
+        form: Shape in which both broadcast with x. Default their own.
     """
-    nodes: dict[str, tuple[Any, ...]] = {"gain": (Constant(gain, update),)}
+    nodes: dict[str, tuple[Any, ...]] = {"gain": (Constant(gain, update, form=form),)}
     if shift is None:
         return Graph({**nodes, "scaled": (torch.mul, INPUT, "gain")})
     return Graph(
-        {**nodes, "shift": (Constant(shift, update),), "scaled": (torch.addcmul, "shift", INPUT, "gain")},
+        {**nodes, "shift": (Constant(shift, update, form=form),), "scaled": (torch.addcmul, "shift", INPUT, "gain")},
     )

@@ -16,6 +16,7 @@ from ..builders.designs import built_from
 from ..errors import BrodmannError, CheckpointError
 from ..files import as_json, read_tensors, write_tensors
 from ..layer import Layer
+from ..layers import Constant
 from ..losses import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError, SumOfSquares
 from ..losses.facts import name_of_loss
 
@@ -129,8 +130,11 @@ def load_whole(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     Raises:
         RuntimeError: The state is that of another module.
     """
-    own = module.state_dict()
+    own, state = module.state_dict(), dict(state)
     named = [(f"{name}." if name else "", part) for name, part in module.named_modules(remove_duplicate=False)]
+    for prefix, part in named:
+        if isinstance(part, Constant):
+            part.as_now(state, prefix)
     grown = {prefix + buffer for prefix, part in named if isinstance(part, Slab) for buffer in part.tensors()}
     for name in [name for name in (*own, *state) if name not in state or name not in own]:
         raise RuntimeError(f"{'Missing' if name in own else 'Unexpected'} key {name}.")
