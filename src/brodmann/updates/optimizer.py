@@ -24,7 +24,8 @@ def groups_of(model: nn.Module, decay: float) -> list[dict[str, Any]]:
 
     These are the weights of maps: tensors of two or more dimensions, but for those of embeddings and norms. A table
     that a map shares decays; so does a table or a gain that is a bare parameter of two or more dimensions, unlike in a
-    converted network.
+    converted network. A parameter that holds several maps, such as ``in_proj_weight`` of `nn.MultiheadAttention`, is
+    one matrix here; in a converted network each map is one, which `Muon` moves by itself.
 
     Args:
         model: Any module.
@@ -76,7 +77,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         """Returns what moves a model as layers under the rule do: its maps decay, its biases and gains do not.
 
         Args:
-            model: Any module, see `groups_of` for what decays.
+            model: Any module, see `groups_of` for what decays, and for parameters that hold several maps.
             rule: The rule.
             lr: Learning rate. Default None: the rule's own.
 
