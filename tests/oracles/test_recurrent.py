@@ -178,6 +178,40 @@ def test_cells_of_ones_own_learn_and_are_shown() -> None:
     assert "Leaky()" in str(network)
 
 
+class Derived(Leaky):
+    """A cell of one's own with its derivative written out, without a state of its own."""
+
+    def __call__(self, below: Tensor, before: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (torch.tanh(below + before),)
+
+    def __init__(self, none: Callable[[Tensor], Tensor | None]) -> None:
+        self.none = none
+
+    def with_pull_back(self, below: Tensor, before: Tensor, state: tuple[Tensor, ...]) -> Any:
+        (h,) = self(below, before, state)
+
+        def pull_back(errors: tuple[Tensor, ...]) -> Any:
+            of_sum = errors[0] * (1 - h * h)
+            return of_sum, of_sum, (self.none(h),)
+
+        return (h,), pull_back
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("none", [torch.zeros_like, lambda h: None], ids=["zeros", "None"])
+def test_a_derivative_written_out_says_by_zeros_or_none_that_no_error_goes_back(none: Any) -> None:
+    torch.manual_seed(0)
+    one = Network(recurrent(Transpose, Elman(), SGD()), lr=0.1)
+    other = copy.deepcopy(one)
+    for part in other.modules():
+        if isinstance(part, Recurrent):
+            part.cell = Derived(none)
+    for _ in range(3):
+        x, y = torch.randn(8, STEPS, 5), torch.randint(0, 4, (8, STEPS))
+        torch.testing.assert_close(one.learn(x, y), other.learn(x, y), rtol=0, atol=1e-12)
+    torch.testing.assert_close(one(x), other(x), rtol=0, atol=1e-12)
+
+
 class Begun(Reader):
     """Begins with a state of its own."""
 

@@ -13,8 +13,11 @@ from ..autograd import as_leaf, ordinary
 
 State = tuple[Tensor, ...]
 """What goes from step to step, (batch, units) each; the first is what the step returns."""
-PullBack = Callable[[State], tuple[Tensor, Tensor, State]]
-"""Takes the errors of a state; returns those of ``below``, ``before`` and the state before, see `Cell`."""
+PullBack = Callable[[State], tuple[Tensor, Tensor, tuple[Tensor | None, ...]]]
+"""Takes the errors of a state; returns those of ``below``, ``before`` and the state before, see `Cell`.
+
+Parts of the state before that have no effect, but perhaps through ``before``, may have None for an error of zeros.
+"""
 
 
 class Cell(ABC):
@@ -124,13 +127,13 @@ class LSTM(Cell):
         c = torch.addcmul(f * state[1], i, g)
         squashed = torch.tanh(c)
 
-        def pull_back(errors: State) -> tuple[Tensor, Tensor, State]:
+        def pull_back(errors: State) -> tuple[Tensor, Tensor, tuple[None, Tensor]]:
             of_h, of_c = errors
             of_c = of_c + torch.ops.aten.tanh_backward(of_h * o, squashed)
             of_g = torch.ops.aten.tanh_backward(of_c * i, g)
             of_opened = torch.cat((of_c * g, of_c * state[1], of_g, of_h * squashed), -1)
             of_gates = torch.ops.aten.sigmoid_backward(of_opened, opened)
             of_gates[:, 2 * units : 3 * units] = of_g
-            return of_gates, of_gates, (torch.zeros_like(of_h), of_c * f)
+            return of_gates, of_gates, (None, of_c * f)
 
         return (o * squashed, c), pull_back

@@ -106,15 +106,15 @@ class Recurrent(Container):
     @unrecorded
     def learn(self, trace: RecurrentTrace, error: Tensor, context: Context) -> Tensor | None:
         """Error pass, from the last step to the first: error (batch, steps, units); returns that of x, or None."""
-        later = self._first(error)
+        later = nothing, *_ = self._first(error)
         of_inputs, of_states = [], []
         for arrived, of_state in zip(reversed(error.unbind(1)), reversed(trace.states), strict=True):
-            below, before, later = trace.cells.pop()((arrived + later[0], *later[1:]))
+            below, before, (of_h, *others) = trace.cells.pop()((arrived + later[0], *later[1:]))
             of_inputs.append(below)
             of_states.append(before)
             down = self.states.send(of_state, before, context)
             assert down is not None  # it has feedback
-            later = later[0] + down, *later[1:]
+            later = down if of_h is None else of_h + down, *(nothing if part is None else part for part in others)
         of_all = _of_all(trace.states)
         self.states.learn_without_sending(of_all, torch.stack(of_states[::-1], 1), context)
         return self.inputs.learn(trace.inputs, torch.stack(of_inputs[::-1], 1), context)
