@@ -44,7 +44,7 @@ MUTANTS = [
     ("layers/batch_norm.py", "self.variance.copy_(variance)", "pass", "a running variance that stays"),
     ("layers/batch_norm.py", "1.0 / (1 + int(self.batches))", "0.5", "the mean over all batches"),
     ("layers/recurrent.py", "else of_h + down, *", "else down, *", "a state whose error is lost"),
-    ("layers/recurrent.py", "self.states.learn_without_sending(of_all, torch.stack(of_states[::-1], 1)", "self.states.learn_without_sending(of_all, torch.stack(of_states, 1)", "steps in the wrong order"),
+    ("layers/recurrent.py", "error = torch.stack(of_states[::-1], 1)", "error = torch.stack(of_states, 1)", "steps in the wrong order"),
     ("layers/cells.py", "torch.cat((of_rz, of_n * r), -1)", "torch.cat((of_rz, of_n), -1)", "a reset gate that lets errors through"),
     ("layers/cells.py", "(None, of_c * f)", "(None, of_c)", "a forget gate that lets errors through"),
     ("conversion/recurrent.py", "torch.cat((y, reverse.flip(1)), -1)", "torch.cat((y, reverse), -1)", "a sequence left turned round"),

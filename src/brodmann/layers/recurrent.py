@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import is_not
 from typing import Any, NamedTuple
 
 import torch
@@ -115,9 +116,11 @@ class Recurrent(Container):
             down = self.states.send(of_state, before, context)
             assert down is not None  # it has feedback
             later = down if of_h is None else of_h + down, *(nothing if part is None else part for part in others)
-        of_all = _of_all(trace.states)
-        self.states.learn_without_sending(of_all, torch.stack(of_states[::-1], 1), context)
-        return self.inputs.learn(trace.inputs, torch.stack(of_inputs[::-1], 1), context)
+        error = torch.stack(of_states[::-1], 1)
+        self.states.learn_without_sending(_of_all(trace.states), error, context)
+        if any(map(is_not, of_inputs, of_states)):  # else both maps have the same errors
+            error = torch.stack(of_inputs[::-1], 1)
+        return self.inputs.learn(trace.inputs, error, context)
 
     def _first(self, x: Tensor) -> State:
         return (x.new_zeros(x.shape[0], self.units),) * self.cell.states
