@@ -11,6 +11,8 @@ from torch import Tensor
 
 from ..autograd import as_leaf, ordinary
 
+aten = torch.ops.aten
+
 State = tuple[Tensor, ...]
 """What goes from step to step, (batch, units) each; the first is what the step returns."""
 PullBack = Callable[[State], tuple[Tensor, Tensor, tuple[Tensor | None, ...]]]
@@ -97,9 +99,10 @@ class GRU(Cell):
 
         def pull_back(errors: State) -> tuple[Tensor, Tensor, State]:
             (error,) = errors
-            of_n = torch.ops.aten.tanh_backward(error * (1 - z), n)
-            of_rz = torch.ops.aten.sigmoid_backward(torch.cat((of_n * before_n, error * (h - n)), -1), rz)
-            return torch.cat((of_rz, of_n), -1), torch.cat((of_rz, of_n * r), -1), (error * z,)
+            of_h = error * z
+            of_n = aten.tanh_backward(error - of_h, n)  # error (1 - z)
+            of_rz = aten.sigmoid_backward(torch.cat((of_n * before_n, error * (h - n)), -1), rz)
+            return torch.cat((of_rz, of_n), -1), torch.cat((of_rz, of_n * r), -1), (of_h,)
 
         return (torch.lerp(n, h, z),), pull_back
 
@@ -129,11 +132,13 @@ class LSTM(Cell):
 
         def pull_back(errors: State) -> tuple[Tensor, Tensor, tuple[None, Tensor]]:
             of_h, of_c = errors
-            of_c = of_c + torch.ops.aten.tanh_backward(of_h * o, squashed)
-            of_g = torch.ops.aten.tanh_backward(of_c * i, g)
-            of_opened = torch.cat((of_c * g, of_c * state[1], of_g, of_h * squashed), -1)
-            of_gates = torch.ops.aten.sigmoid_backward(of_opened, opened)
-            of_gates[:, 2 * units : 3 * units] = of_g
+            of_c = torch.addcmul(of_c, of_h, aten.tanh_backward(o, squashed))
+            of_gates = aten.sigmoid_backward(torch.cat((g, state[1], g, squashed), -1), opened)
+            of_i, of_f, of_g, of_o = of_gates.chunk(4, -1)
+            torch.mul(of_c, aten.tanh_backward(i, g), out=of_g)
+            of_i.mul_(of_c)
+            of_f.mul_(of_c)
+            of_o.mul_(of_h)
             return of_gates, of_gates, (None, of_c * f)
 
         return (o * squashed, c), pull_back
