@@ -201,8 +201,8 @@ def _into(operation: Any, arguments: list[Any], keywords: dict[str, Any], made: 
 def _writing(operation: Any, count: int) -> tuple[Any, list[str]] | None:
     """Returns the form of an operation that writes what it computes into given tensors, and what it calls them.
 
-    None where PyTorch has none, or has derived it from the operation by a copy; and for losses, some of which give what
-    they write into the shape of all their terms before they sum these.
+    None where PyTorch has none, and for losses, some of which give what they write into the shape of all their terms
+    before they sum these. That of a convolution or a norm computes and then copies, as is done where there is none.
     """
     packet = operation.overloadpacket
     if packet.__name__.endswith("_loss"):
