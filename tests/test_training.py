@@ -1542,6 +1542,7 @@ def test_a_baseline_that_failed_is_at_inference_as_before() -> None:
     [
         ({"x": 2}, "the digest of the data was"),
         ({"y": 1}, "the digest of the data was"),
+        ({"held_out": 2}, "the digest of the validation data was"),
         ({"rows": 60}, "samples was 90, is now 60"),
         ({"schedule": {"lr": 0.1}}, "lr was 0.02, is now 0.1"),
         ({"schedule": {"epochs": 4, "seed": 7}}, "epochs was 3, is now 4, seed was 0, is now 7"),
@@ -1549,11 +1550,13 @@ def test_a_baseline_that_failed_is_at_inference_as_before() -> None:
     ],
 )
 def test_what_goes_on_otherwise_than_it_began_is_told(tmp_path: Path, change: dict[str, Any], told: str | None) -> None:
-    def trainer(x: float = 1, y: int = 0, rows: int = 90, schedule: dict[str, Any] | None = None) -> Trainer:
+    def trainer(
+        x: float = 1, y: int = 0, held_out: float = 1, rows: int = 90, schedule: dict[str, Any] | None = None
+    ) -> Trainer:
         samples, target = blobs()
-        data = (samples[:rows] * x, (target[:rows] + y) % 3)
+        data, validation = (samples[:rows] * x, (target[:rows] + y) % 3), (samples[60:] * held_out, target[60:])
         return Trainer(
-            network(), data, None, Schedule(**{"epochs": 3, "lr": 0.02, **(schedule or {})}), folder=tmp_path
+            network(), data, validation, Schedule(**{"epochs": 3, "lr": 0.02, **(schedule or {})}), folder=tmp_path
         )
 
     trainer().run()
@@ -1575,7 +1578,7 @@ def test_another_network_of_the_same_tensors_or_no_validation_part_is_told(tmp_p
         folder, schedule = tmp_path / str(index), Schedule(epochs=1, lr=0.02)
         Trainer(make(activation="relu"), blobs(), blobs(30, 1), schedule, folder=folder).run()
         with pytest.warns(
-            UserWarning, match="validation samples was 30, is now 0, the network's activation was 'relu', "
+            UserWarning, match="validation samples was 30, is now 0, .*, the network's activation was 'relu', "
         ):
             Trainer(make(activation="tanh"), blobs(), None, schedule, folder=folder).resume()
         with warnings.catch_warnings():

@@ -73,6 +73,12 @@ class InMemory(Samples):
         """See `Samples`."""
         return sample_count(self.x)
 
+    @property
+    def tensors(self) -> tuple[Any, ...]:
+        """Samples, targets and, where there are any, weights."""
+        pair = self.x, self.target
+        return pair if self.weight is None else (*pair, self.weight)
+
     def batch(self, rows: Tensor) -> Batch:
         """See `Samples`."""
         rows = rows.to(self.device)
@@ -212,17 +218,14 @@ def as_samples(part: Any, name: str, device: torch.device, workers: int = 0) -> 
     return InMemory(name, *part)
 
 
-def in_memory(part: Any, name: str, device: torch.device) -> tuple[Any, ...]:
-    """Returns samples, targets and perhaps weights of a part, see `as_samples`; a data set's are all made at once.
+def in_memory(part: Any, name: str, device: torch.device) -> InMemory:
+    """Returns samples of a part in memory, see `as_samples`; a data set's are all made at once.
 
     Raises:
         BrodmannError: It is neither, or holds something that cannot be scored.
     """
     samples = as_samples(part, name, device)
-    if not isinstance(samples, InMemory):
-        samples = InMemory(name, *samples.batch(torch.arange(len(samples))))
-    pair = samples.x, samples.target
-    return pair if samples.weight is None else (*pair, samples.weight)
+    return samples if isinstance(samples, InMemory) else InMemory(name, *samples.batch(torch.arange(len(samples))))
 
 
 def evenly_spaced(count: int, most: int) -> Tensor:

@@ -55,7 +55,7 @@ def evaluate(
             finite, or come twice, or it is no network.
     """
     network = learner_of(network)
-    part = (x, target) if target is not None else in_memory(x, "evaluated", device_of(network))
+    part = (x, target) if target is not None else in_memory(x, "evaluated", device_of(network)).tensors
     if len(part) > 2 and weight is not None:
         raise BrodmannError("Expected weights once, got some with the samples and others as weight: leave one out.")
     samples, target, weight = (*part, weight)[:3]

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from ..files import as_json
 from ..network import Network
 from ..network.files import describe_loss, every_argument
-from ..several import sample_count
 from .learner import Learner
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 def settings_of(trainer: Trainer) -> dict[str, Any]:
     """Returns the settings of a training, as JSON can hold them."""
-    pace, schedule, network = trainer.pace, trainer.schedule, trainer.network
+    pace, schedule, network, held_out = trainer.pace, trainer.schedule, trainer.network, trainer.held_out
     rules = {str(getattr(part, "update_rule", None)) for _, part in network.named_modules()} - {"None"}
     settings = {
         "samples": len(trainer.samples),
@@ -28,7 +27,8 @@ def settings_of(trainer: Trainer) -> dict[str, Any]:
         "lr": float(trainer.lr),
         "shape": pace.shape if isinstance(pace.shape, str) else getattr(pace.shape, "__name__", "one of its own"),
         **{name: getattr(schedule, name) for name in ("warmup", "seed", "patience", "metric")},
-        "validation samples": 0 if trainer.validation is None else sample_count(trainer.validation[0]),
+        "validation samples": 0 if held_out is None else len(held_out),
+        "the digest of the validation data": "" if held_out is None else held_out.digest,
         **{f"the network's {name}": value for name, value in _design(network).items()},
     }
     if isinstance(network, Network):  # its own may be replaced between steps

@@ -94,11 +94,9 @@ class Trainer:
         self.network, self.schedule = learner, schedule or Schedule()
         device = device_of(learner)
         self.samples = as_samples(train, "training", device, workers)
-        self.validation: tuple[Any, ...] | None = None
-        if validation is not None:
-            if _is_empty(validation):
-                raise BrodmannError("Expected a validation part with samples, got an empty one: give None for none.")
-            self.validation = in_memory(validation, "validation", device)
+        if validation is not None and _is_empty(validation):
+            raise BrodmannError("Expected a validation part with samples, got an empty one: give None for none.")
+        self.held_out = None if validation is None else in_memory(validation, "validation", device)
         self._group = Group(network)
         self._keeper = Keeper(self, folder, self._group)
         self.callbacks = [callback for callback in in_turn(callbacks) if self._group.keeps or not callback.writes]
@@ -113,6 +111,11 @@ class Trainer:
         self._stopping = False
         self._waiting = Waiting()
         self._silent = 0  # epochs in a row in which no error came down
+
+    @property
+    def validation(self) -> tuple[Any, ...] | None:
+        """Samples, targets and, where there are any, weights of the validation part; None where there is none."""
+        return None if self.held_out is None else self.held_out.tensors
 
     @property
     def folder(self) -> Path | None:
@@ -176,7 +179,8 @@ class Trainer:
             CheckpointError: There is none, it is damaged, or it is of another network.
 
         Warns:
-            UserWarning: Data, schedule, loss, rules or how the network was built are not the same.
+            UserWarning: Data, schedule, loss, rules or how the network was built are not the same. Of a training part
+                that is a data set only the number of items is compared.
         """
         checkpoint = self._keeper.load(name)
         self.progress = Progress(**checkpoint.progress)
@@ -317,10 +321,10 @@ class Trainer:
         _check_counted(progress.counted, f"epoch {progress.epoch + 1}")
         row: dict[str, Any] = {"epoch": progress.epoch + 1}
         row |= progress.train_scores(name_of_score(self.network.loss))
-        if self.validation is not None:
-            row |= {f"validation_{name}": value for name, value in evaluate(self.network, *self.validation).items()}
-            target, weight = (*self.validation[1:], None)[:2]
-            counted = facts_of(self.network.loss).counts_for(target, weight, sample_count(target))
+        if (held_out := self.held_out) is not None:
+            scores = evaluate(self.network, *held_out.tensors)
+            row |= {f"validation_{name}": value for name, value in scores.items()}
+            counted = facts_of(self.network.loss).counts_for(held_out.target, held_out.weight, len(held_out))
             _check_counted(counted, "the validation part")  # else its loss of 0 would pass for the best of all
         row["seconds"] = progress.seconds
         for callback in self.callbacks:
