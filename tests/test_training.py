@@ -48,7 +48,7 @@ from brodmann import (
 from brodmann.areas import Slab
 from brodmann.baselines import Backpropagation, in_proportion, matching_width
 from brodmann.estimator import SALClassifier
-from brodmann.generators import Draws
+from brodmann.generators import Draws, generator_states
 from brodmann.network.divergence import Watch
 from brodmann.runs import RunOptions
 from brodmann.training import (
@@ -613,11 +613,16 @@ def test_callbacks_see_beginning_and_end() -> None:
     assert spread.log[-1] == (0, BrodmannError)
 
 
-def test_a_transform_changes_what_is_learned_from_and_its_draws_resume(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "draw",
+    [lambda: torch.randn(5), lambda: torch.from_numpy(np.random.normal(size=5)).float(), lambda: random.gauss(0, 1)],
+    ids=["PyTorch", "NumPy", "Python"],
+)
+def test_a_transform_changes_what_is_learned_from_and_its_draws_resume(tmp_path: Path, draw: Any) -> None:
     x, y = blobs()
 
     def noisy(samples: torch.Tensor) -> torch.Tensor:
-        return samples + 0.1 * torch.randn_like(samples)
+        return samples + 0.1 * draw()
 
     def train(folder: Path, *, stop: bool = False, change: Any = noisy) -> dict[str, torch.Tensor]:
         class Once(Callback):
@@ -635,7 +640,9 @@ def test_a_transform_changes_what_is_learned_from_and_its_draws_resume(tmp_path:
             trainer.run()
         return learner.learning_state()
 
+    before = generator_states()
     straight, resumed = train(tmp_path / "a"), train(tmp_path / "b", stop=True)
+    assert generator_states()[1:] == before[1:]  # a network draws its weights from PyTorch's
     plain = train(tmp_path / "c", change=None)
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
     assert not all(torch.equal(straight[name], plain[name]) for name in straight)

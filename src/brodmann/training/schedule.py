@@ -142,7 +142,16 @@ def learning_rate(
 
 def batch_seed(seed: int, epoch: int, number: int) -> int:
     """Returns the seed of what the samples of one batch draw as they are made."""
-    return int(numpy.random.SeedSequence((int(seed), epoch, number)).generate_state(1, numpy.uint64)[0] >> 1)
+    return _seed_of(int(seed), epoch, number)
+
+
+def transform_seed(seed: int, epoch: int, number: int) -> int:
+    """Returns the seed of what the transform of one batch draws, which must not repeat what its samples drew."""
+    return _seed_of(int(seed), epoch, number, 1)
+
+
+def _seed_of(*numbers: int) -> int:
+    return int(numpy.random.SeedSequence(numbers).generate_state(1, numpy.uint64)[0] >> 1)
 
 
 def rows_of_batches(rows: int, size: int, seed: int, epoch: int) -> list[Tensor]:

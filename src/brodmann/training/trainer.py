@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from ..checks import check_positive
 from ..errors import BrodmannError, DivergenceError, warn
+from ..generators import Borrowed
 from ..kernels import library
 from ..losses.facts import facts_of, per_sample
 from ..network import Captured, Parallel
@@ -27,7 +28,7 @@ from .keeper import Keeper
 from .learner import Learner, device_of, learner_of, observed_steps_of, steps_of
 from .progress import Progress
 from .samples import Batch, as_samples, in_memory
-from .schedule import Pace, Schedule, batch_seed, learning_rate, rows_of_batches, watched_batch
+from .schedule import Pace, Schedule, batch_seed, learning_rate, rows_of_batches, transform_seed, watched_batch
 from .scoring import evaluate, name_of_score, right_and_counted
 from .settings import go_on_with
 from .signals import Interrupted, Waiting, waiting_signals
@@ -71,7 +72,7 @@ class Trainer:
             transform: Changes the samples of a batch, (batch, ...) or several such tensors, before the step that
                 learns from them: to augment images, say. One that takes two arguments, none of which may be left out,
                 gets samples and targets and returns both, as Mixup does. The schedule's seed decides what it draws from
-                PyTorch's own generator. Default None.
+                the generators of PyTorch, NumPy and Python, but not from one that it holds. Default None.
             workers: Processes that make items of a data set ahead of the training, where reading or augmenting takes
                 time; numbers stay the same. Default 0: items are made when a batch needs them.
 
@@ -109,7 +110,7 @@ class Trainer:
             raise BrodmannError("Early stopping needs a validation part: set its share above 0, or leave patience out.")
         self._learn, self._learn_observed = steps_of(network), observed_steps_of(network)
         self._stopping = False
-        self._waiting = Waiting()
+        self._waiting, self._others = Waiting(), Borrowed()
         self._silent = 0  # epochs in a row in which no error came down
 
     @property
@@ -199,8 +200,9 @@ class Trainer:
         transform, the schedule's shape, or the scoring of an epoch. Where a step fails none is written, because a part
         of the network may have moved: such a training goes on from its last checkpoint.
 
-        The schedule's seed decides what is drawn, such as dropout; PyTorch's own generator stays as it was. Threads
-        share that generator, so one training waits for another.
+        The schedule's seed decides what is drawn, such as dropout; afterwards PyTorch's own generator is as it was, and
+        so are NumPy's and Python's where a transform was drawing from them. Threads share PyTorch's, so one training
+        waits for another.
 
         Raises:
             BrodmannError: The folder holds checkpoints of another run, or was deleted or moved meanwhile; or no target
@@ -221,7 +223,7 @@ class Trainer:
             )
         library.active()  # compiles at a machine's first use: seconds that no step took
         # Signals wait for the end of a step, not for another thread's training: the generators come first.
-        with self._keeper.draws.going_on(), waiting_signals() as self._waiting, self._keeper.open():
+        with self._keeper.draws.going_on(), self._others, waiting_signals() as self._waiting, self._keeper.open():
             try:
                 for callback in self.callbacks:
                     callback.on_start(self)
@@ -267,6 +269,8 @@ class Trainer:
         with self._keeper.saving(again=True):
             self._rate = rate = rate_of(self.lr, progress.step)
             samples, wanted, weight = self._next(made)
+            if self.transform is not None:
+                self._others.seed(transform_seed(self.schedule.seed, progress.epoch, progress.batch))
             samples, wanted = self._transform(samples, wanted)
             rows = sample_count(wanted)
         observe = observer(self, None if watch is None else watch.observe)
