@@ -78,6 +78,16 @@ class Draws:
         if recorder is not None and recorder.draws != drawn:
             recorder.refuse("random numbers are drawn from another place of their stream")
 
+    @contextmanager
+    def undone_on_failure(self) -> Iterator[None]:
+        """Puts the generators back where the block fails: what does it all again then draws the same again."""
+        before = self.now()
+        try:
+            yield
+        except BaseException:
+            self.go_to(before)
+            raise
+
     def go_to(self, states: list[Tensor]) -> None:
         """Puts the generators to where they stood when `now` returned these states."""
         for generator, state in zip(self._generators(), states, strict=False):  # some lack the state of a device

@@ -19,7 +19,7 @@ from ..errors import BrodmannError
 from ..network import Captured
 from ..several import check_pairs
 from ..training import outputs_of
-from ..training.learner import Learner, learner_of, steps_of
+from ..training.learner import Learner, Steps
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ class NetworkLearner:
         """Takes a network, or a baseline, and the rate of its steps. Default the network's own."""
         if lr is not None:
             check_real(lr=lr)
-        self.network: Any = learner_of(network)
+        self._step = Steps(network)
+        self.network: Any = self._step.learner
         self.lr: float = self.network.lr if lr is None else lr
-        self._step = steps_of(network)
 
     def learn(self, x: Tensor, y: Tensor) -> None:
         """One step."""

@@ -1,20 +1,18 @@
-"""Early stopping: which score of an epoch counts, and the weights of the best epoch."""
+"""Early stopping: which score of an epoch counts, and when no better one is waited for."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from ..errors import BrodmannError
-from ..files import read_tensors, write_tensors
 from ..losses import Loss
 from ..losses.facts import facts_of
-from .checkpoints import KEPT
-from .learner import Learner
+from .keeper import Keeper
 from .schedule import Schedule
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
 
 Row = dict[str, Any]
 """Metrics of an epoch."""
@@ -49,66 +47,37 @@ def standing(schedule: Schedule, row: Row, loss: Loss) -> Standing | None:
     return -row[name] if name.endswith("loss") else row[name], -row.get("validation_loss", 0.0)
 
 
-class BestWeights:
-    """The weights of the best epoch so far: in a file for each such epoch where there is a folder, else in memory."""
+class EarlyStopping:
+    """Follows the scores of a training: its best epoch, and with patience its end and the weights that it ends with."""
 
-    def __init__(self, learner: Learner, folder: Path | None) -> None:
-        """Holds none yet."""
-        self.learner = learner
-        self.folder = folder
-        self._best: dict[str, Tensor] = {}
-        self._last: dict[str, Tensor] | None = None
-        self._named: list[int] = []  # best epochs, by the checkpoints that are kept
+    def __init__(self, trainer: Trainer, keeper: Keeper) -> None:
+        """Has seen no epoch.
 
-    def keep(self, epoch: int) -> None:
-        """Keeps the weights as they are now: those of ``epoch``, the best so far."""
-        if self.folder is None:
-            self._best = self._now()
-            return
-        write_tensors(_file(self.folder, epoch), self.learner.learning_state(), {})
+        Raises:
+            BrodmannError: There is patience, but no score to follow.
+        """
+        if trainer.schedule.patience is not None and trainer.held_out is None and trainer.schedule.metric is None:
+            raise BrodmannError("Early stopping needs a validation part: set its share above 0, or leave patience out.")
+        self._trainer, self._keeper = trainer, keeper
 
-    def named(self, epoch: int) -> None:
-        """Notes that a checkpoint names this epoch as the best; removes files older than those that kept ones name."""
-        self._named = [*self._named, epoch][-KEPT:]
-        if self.folder is not None and len(self._named) == KEPT:
-            for path in _files(self.folder):
-                if path < _file(self.folder, self._named[0]):
-                    path.unlink(missing_ok=True)
+    @property
+    def is_due(self) -> bool:
+        """Whether patience is over."""
+        patience, progress = self._trainer.schedule.patience, self._trainer.progress
+        return patience is not None and progress.epoch - 1 - progress.best_epoch >= patience
 
-    def put_back(self, epoch: int, *, goes_on: bool) -> None:
-        """Puts the weights of ``epoch``, the best one, into the learner; keeps the last weights if it may go on."""
-        if goes_on:
-            self._last = self._now()
-        kept = self._best if self.folder is None else read_tensors(_file(self.folder, epoch))[0]
-        self.learner.load_learning_state(kept)
+    def see(self, row: Row) -> None:
+        """Notes an epoch that is better than all before it, and with patience keeps its weights."""
+        trainer, progress = self._trainer, self._trainer.progress
+        score = standing(trainer.schedule, row, trainer.network.loss)
+        if score is not None and score > (progress.best, -progress.best_loss):
+            if trainer.schedule.patience is not None:
+                self._keeper.keep_best(progress.epoch)
+            progress.best, progress.best_loss, progress.best_epoch = score[0], -score[1], progress.epoch
 
-    def go_back(self, epoch: int) -> None:
-        """Gives up what later epochs left: the training goes on from where ``epoch`` was the best."""
-        self.drop_last()
-        self._named = []
-        if self.folder is not None:
-            for path in _files(self.folder):
-                if path > _file(self.folder, epoch):
-                    path.unlink(missing_ok=True)
-
-    def go_on(self) -> None:
-        """Puts the last weights back into the learner, if the best ones have taken their place."""
-        if self._last is not None:
-            self.learner.load_learning_state(self._last)
-        self.drop_last()
-
-    def drop_last(self) -> None:
-        """Drops the last weights: the learner has others now."""
-        self._last = None
-
-    def _now(self) -> dict[str, Tensor]:
-        return {name: tensor.clone() for name, tensor in self.learner.learning_state().items()}
-
-
-def _file(folder: Path, epoch: int) -> Path:
-    return folder / f"best-{epoch:06d}.safetensors"
-
-
-def _files(folder: Path) -> list[Path]:
-    """Returns the files of all epochs, the oldest first."""
-    return sorted(folder.glob("best-*.safetensors"))
+    def end(self) -> None:
+        """Puts the best weights in their place, where there is patience."""
+        trainer, progress = self._trainer, self._trainer.progress
+        if trainer.schedule.patience is not None and progress.best_epoch >= 0:
+            goes_on = progress.epoch < trainer.pace.epochs and not self.is_due
+            self._keeper.put_best_back(progress.best_epoch, goes_on=goes_on)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import BrodmannError, CheckpointError
 from ..files import staying
 from ..generators import Draws
+from .best_weights import BestWeights
 from .checkpoints import (
     Checkpoint,
     checkpoint_names,
@@ -19,7 +20,6 @@ from .checkpoints import (
     read_checkpoint,
     write_checkpoint,
 )
-from .early_stopping import BestWeights
 from .group import Group
 from .settings import settings_of
 
@@ -90,18 +90,11 @@ class Keeper:
         self._written = time.monotonic()
 
     @contextmanager
-    def saving(self, *, again: bool) -> Iterator[None]:
-        """Writes a checkpoint where something fails between two steps, so that what was learned is not lost.
-
-        Args:
-            again: Whether a training that goes on does all of it again, and so must draw the same again.
-        """
-        before = self.draws.now() if again else None
+    def saving(self) -> Iterator[None]:
+        """Writes a checkpoint where something fails between two steps, so that what was learned is not lost."""
         try:
             yield
         except BaseException as error:
-            if before is not None:
-                self.draws.go_to(before)
             if self._trainer.progress.step:
                 try:
                     self.checkpoint()

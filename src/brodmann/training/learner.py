@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -72,17 +71,32 @@ def learner_of(network: Any) -> Learner:
     return network
 
 
-def steps_of(network: Any) -> Callable[..., tuple[Tensor, Any]]:
-    """Returns what makes steps of a learner: its ``learn_with_output``, captured where it is a `Network`.
+class Steps:
+    """Makes the steps of what is trained: captured ones of a `Network`, but ordinary ones where somebody observes.
 
-    A `Captured` keeps what it has recorded from one training to the next.
+    Attributes:
+        learner: What learns by them.
     """
-    return (Captured(network) if type(network) is Network else network).learn_with_output
 
+    def __init__(self, given: Any) -> None:
+        """Takes a learner, or the `Captured` or `Parallel` of a network.
 
-def observed_steps_of(network: Any) -> Callable[..., tuple[Tensor, Any]]:
-    """Returns what makes steps that an observer sees, which are never captured: a `Captured` is not asked for them."""
-    return (network if isinstance(network, Parallel) else learner_of(network)).learn_with_output
+        A `Captured` keeps what it has recorded from one training to the next.
+
+        Raises:
+            BrodmannError: It is none of them, see `learner_of`.
+        """
+        self.learner = learner_of(given)
+        self._make = (Captured(given) if type(given) is Network else given).learn_with_output
+        self._observed = (given if isinstance(given, Parallel) else self.learner).learn_with_output
+
+    def __call__(
+        self, x: Any, target: Any, weight: Tensor | None = None, *, lr: float, observe: Observer | None = None
+    ) -> tuple[Tensor, Any]:
+        """One step; returns loss and output from before it, see `Learner`."""
+        if observe is None:
+            return self._make(x, target, weight, lr=lr)
+        return self._observed(x, target, weight, lr=lr, observe=observe)
 
 
 def device_of(network: Learner) -> torch.device:

@@ -21,9 +21,6 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 }
 """Shapes by name: the rate as a share of the largest, when a share in [0, 1) of the steps after warm-up is done."""
 
-WATCHED = 8
-"""Steps of which one is watched where epochs are shorter: it takes several times as long as a captured one."""
-
 
 class Pace(NamedTuple):
     """What a `Schedule` comes to for a number of samples.
@@ -158,13 +155,3 @@ def rows_of_batches(rows: int, size: int, seed: int, epoch: int) -> list[Tensor]
     """Returns the shuffled row numbers of each batch; seed and epoch decide the order, nothing else."""
     generator = torch.Generator("cpu").manual_seed((int(seed) * 1_000_003 + epoch) % 2**63)
     return list(torch.split(torch.randperm(rows, generator=generator, device="cpu"), int(size)))
-
-
-def watched_batch(rows: int, size: int, epoch: int) -> int | None:
-    """Returns which batch of an epoch is watched for errors that vanish; None for none of an epoch that is left out.
-
-    It is the last full one: for a few samples all units may be off. Short epochs are left out so that about one step of
-    `WATCHED` is watched.
-    """
-    full = max(1, rows // size)
-    return None if epoch % math.ceil(WATCHED / full) else full - 1

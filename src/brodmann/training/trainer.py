@@ -22,17 +22,18 @@ from ..network import Captured, Parallel
 from ..network.divergence import Watch, check_loss
 from ..several import parts_in, sample_count
 from .callback import Callback, as_metric, in_turn, observer
-from .early_stopping import standing
+from .early_stopping import EarlyStopping
 from .group import Group
 from .keeper import Keeper
-from .learner import Learner, device_of, learner_of, observed_steps_of, steps_of
+from .learner import Learner, Steps, device_of
 from .progress import Progress
 from .samples import Batch, as_samples, in_memory
-from .schedule import Pace, Schedule, batch_seed, learning_rate, rows_of_batches, transform_seed, watched_batch
+from .schedule import Pace, Schedule, batch_seed, learning_rate, rows_of_batches, transform_seed
 from .scoring import evaluate, name_of_score, right_and_counted
 from .settings import go_on_with
 from .signals import Interrupted, Waiting, waiting_signals
 from .transform import Transform
+from .watching import Watching
 
 BRIEF = 1.0
 """Seconds after a checkpoint within which the end of an epoch needs none: little is lost, and writing takes long."""
@@ -86,32 +87,29 @@ class Trainer:
             BrodmannError: There is nothing to train on, the validation part is empty, sizes differ, values are not
                 finite, or early stopping lacks a validation part.
         """
-        learner = learner_of(network)
+        self._learn = Steps(network)
         if isinstance(validation, Schedule) or not (schedule is None or isinstance(schedule, Schedule)):
             raise BrodmannError(
                 "Expected network, training part, validation part or None, and a Schedule, in this order, got "
                 f"{type(validation).__name__} and {type(schedule).__name__} for the last two."
             )
-        self.network, self.schedule = learner, schedule or Schedule()
-        device = device_of(learner)
+        self.network, self.schedule = self._learn.learner, schedule or Schedule()
+        device = device_of(self.network)
         self.samples = as_samples(train, "training", device, workers)
         if validation is not None and _is_empty(validation):
             raise BrodmannError("Expected a validation part with samples, got an empty one: give None for none.")
         self.held_out = None if validation is None else in_memory(validation, "validation", device)
         self._group = Group(network)
         self._keeper = Keeper(self, folder, self._group)
+        self._early_stopping = EarlyStopping(self, self._keeper)
         self.callbacks = [callback for callback in in_turn(callbacks) if self._group.keeps or not callback.writes]
         self.transform = transform
         self.progress = Progress()
         self._rate: float | None = None
         self.earlier = 0
         self.failure: BaseException | None = None
-        if self.schedule.patience is not None and self.validation is None and self.schedule.metric is None:
-            raise BrodmannError("Early stopping needs a validation part: set its share above 0, or leave patience out.")
-        self._learn, self._learn_observed = steps_of(network), observed_steps_of(network)
         self._stopping = False
-        self._waiting, self._others = Waiting(), Borrowed()
-        self._silent = 0  # epochs in a row in which no error came down
+        self._waiting, self._others, self._watching = Waiting(), Borrowed(), Watching()
 
     @property
     def validation(self) -> tuple[Any, ...] | None:
@@ -229,7 +227,7 @@ class Trainer:
                     callback.on_start(self)
                 while not self._is_over():
                     self._epoch()
-                self._finish()
+                self._early_stopping.end()
                 self._waiting.stop_if_any()  # it came after the last step
             except BaseException as error:
                 self.failure = error
@@ -244,20 +242,19 @@ class Trainer:
         progress, (_, batch_size, shape), count = self.progress, self.pace, len(self.samples)
         rate_of = partial(learning_rate, steps=self.steps, shape=shape, warmup=self.schedule.warmup)
         order = rows_of_batches(count, batch_size, self.schedule.seed, progress.epoch)
-        # After a silent epoch the next one is watched, whichever it is.
-        watched = watched_batch(count, batch_size, 0 if self._silent else self.earlier + progress.epoch)
+        self._watching.begin(self.earlier + progress.epoch, count, batch_size)
         left = range(progress.batch, len(order))
         seeds = (batch_seed(self.schedule.seed, progress.epoch, number) for number in left)
         with closing(self.samples.batches(order[progress.batch :], seeds)) as made:  # an interrupt ends its workers
             for number in left:
-                loss = self._step(made, rate_of, Watch() if number == watched else None)
-                with self._keeper.saving(again=False):
+                loss = self._step(made, rate_of, self._watching.of_batch(number))
+                with self._keeper.saving():
                     for callback in self.callbacks:
                         callback.on_step(self, loss)
                 self._stop_if_asked(self._agreed())
                 if not self._keeper.written_within(self.schedule.checkpoint_seconds):
                     self._keeper.checkpoint()
-        with self._keeper.saving(again=True):
+        with self._keeper.saving(), self._keeper.draws.undone_on_failure():
             self._end_epoch()
             self._agreed()
         if self._is_over() or not self._keeper.written_within(min(BRIEF, self.schedule.checkpoint_seconds)):
@@ -266,7 +263,7 @@ class Trainer:
     def _step(self, made: Iterator[Batch], rate_of: Callable[[float, int], float], watch: Watch | None) -> float:
         """Learns from the next batch, counts it, and returns its loss, a mean over samples."""
         progress, began = self.progress, time.perf_counter()
-        with self._keeper.saving(again=True):
+        with self._keeper.saving(), self._keeper.draws.undone_on_failure():
             self._rate = rate = rate_of(self.lr, progress.step)
             samples, wanted, weight = self._next(made)
             if self.transform is not None:
@@ -275,8 +272,7 @@ class Trainer:
             rows = sample_count(wanted)
         observe = observer(self, None if watch is None else watch.observe)
         try:
-            learn = self._learn if observe is None else self._learn_observed
-            tensor, output = learn(samples, wanted, weight, lr=rate, observe=observe)
+            tensor, output = self._learn(samples, wanted, weight, lr=rate, observe=observe)
             check_loss(self.network, tensor, samples)
         except DivergenceError as error:
             raise DivergenceError(f"Step {progress.step + 1}: {error}") from None
@@ -288,8 +284,7 @@ class Trainer:
             right, scored = right_and_counted(self.network.loss, output, wanted, weight) or (0, 0)
         progress.count(loss, counts, right, scored)
         if watch is not None:
-            watch.check(self.network, output)
-            self._tell_of_silence(watch.silent(output))
+            self._watching.judge(watch, self.network, output)
         return loss
 
     def _next(self, made: Iterator[Batch]) -> Batch:
@@ -311,14 +306,6 @@ class Trainer:
             self._keeper.checkpoint()
             raise Interrupted(number)
 
-    def _tell_of_silence(self, silent: bool) -> None:
-        self._silent = self._silent + 1 if silent else 0
-        if self._silent == 2:
-            warn(
-                "No error has reached the layers below the top one for two epochs: their units are silent for all "
-                "samples, and learn nothing. Lower the learning rate.",
-            )
-
     def _end_epoch(self) -> None:
         progress = self.progress
         self._keeper.check()  # before callbacks write there
@@ -334,29 +321,11 @@ class Trainer:
         for callback in self.callbacks:
             callback.on_epoch(self, row)
             row.update({name: as_metric(name, value) for name, value in row.items()})
-        self._compare(row)
+        self._early_stopping.see(row)
         progress.end_epoch(row)
 
-    def _compare(self, row: dict[str, Any]) -> None:
-        """Keeps the weights of an epoch that is better than all before it, see `Schedule`."""
-        progress, score = self.progress, standing(self.schedule, row, self.network.loss)
-        if score is not None and score > (progress.best, -progress.best_loss):
-            if self.schedule.patience is not None:
-                self._keeper.keep_best(progress.epoch)
-            progress.best, progress.best_loss, progress.best_epoch = score[0], -score[1], progress.epoch
-
     def _is_over(self) -> bool:
-        return self.progress.epoch >= self.pace.epochs or self._out_of_patience() or self._stopping
-
-    def _out_of_patience(self) -> bool:
-        patience = self.schedule.patience
-        return patience is not None and self.progress.epoch - 1 - self.progress.best_epoch >= patience
-
-    def _finish(self) -> None:
-        """Puts the best weights in their place at the end, where there is patience."""
-        if self.schedule.patience is not None and self.progress.best_epoch >= 0:
-            goes_on = self.progress.epoch < self.pace.epochs and not self._out_of_patience()
-            self._keeper.put_best_back(self.progress.best_epoch, goes_on=goes_on)
+        return self.progress.epoch >= self.pace.epochs or self._early_stopping.is_due or self._stopping
 
 
 def _check_counted(counted: float, where: str) -> None:
