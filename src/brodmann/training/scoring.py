@@ -69,16 +69,21 @@ def evaluate(
     check_single(network.loss, outputs, target)
     value = float(one_number(network.loss(outputs, target, weight)))
     loss = per_sample(network.loss, value, facts_of(network.loss).counts_for(target, weight, count))
+    return {"loss": loss, **_score_of(network.loss, outputs, target, weight)}
+
+
+def _score_of(loss: Loss, outputs: Several, target: Several, weight: Tensor | None) -> dict[str, float]:
+    """Returns the score as `evaluate` names it; nothing where targets have none."""
     if not (isinstance(outputs, Tensor) and isinstance(target, Tensor)):
-        return {"loss": loss}
-    if (found := right_and_counted(network.loss, outputs, target, weight)) is not None:
+        return {}
+    if (found := right_and_counted(loss, outputs, target, weight)) is not None:
         right, counted = found
-        return {"loss": loss, **({name_of_score(network.loss): right / counted} if counted else {})}
-    values = target.numel() == outputs.numel() and not facts_of(network.loss).takes_logits
-    if not values or not (target.is_floating_point() or facts_of(network.loss).known):
-        return {"loss": loss}
-    heavy = slice(None) if weight is None else weight.reshape(count, -1).ne(0).any(1)
-    return {"loss": loss, **score(outputs[heavy], target[heavy])}
+        return {name_of_score(loss): right / counted} if counted else {}
+    values = target.numel() == outputs.numel() and not facts_of(loss).takes_logits
+    if not values or not (target.is_floating_point() or facts_of(loss).known):
+        return {}
+    heavy = slice(None) if weight is None else weight.reshape(len(target), -1).ne(0).any(1)
+    return score(outputs[heavy], target[heavy])
 
 
 def score(outputs: Tensor, target: Tensor) -> dict[str, float]:
