@@ -104,7 +104,7 @@ MUTANTS = [
     ("conversion/in_place.py", "WITHOUT_ERROR in node.meta and WITHOUT_ERROR not in written.meta", "False", "writes that errors would go through"),
     ("conversion/steps.py", "node.meta.pop(WITHOUT_ERROR, None)", "pass", "errors that end where nothing was computed"),
     ("conversion/convertible.py", "any(of_weights) or any(of_values)", "any(of_values)", "hooks of weights that are lost"),
-    ("training/progress.py", "self.loss_sum += loss * share", "self.loss_sum += loss", "an epoch's loss in which batches of all weights count alike"),
+    ("training/progress.py", "self.loss_sum += loss * batch_weight", "self.loss_sum += loss", "an epoch's loss in which batches of all weights count alike"),
     ("training/scoring.py", "counts &= heavy", "counts |= heavy", "samples without weight that are scored"),
     ("training/scoring.py", "target.reshape(right.shape) != ignored", "target.reshape(right.shape) != 0", "padding that is scored"),
     ("losses/targets.py", "flattened = target.ndim != output.ndim and output.ndim < 4", "flattened = True", "images in another order as targets"),

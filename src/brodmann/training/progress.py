@@ -41,12 +41,12 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
     lr: float | None = None
 
-    def count(self, loss: float, share: float, right: int = 0, scored: int = 0) -> None:
+    def count(self, loss: float, batch_weight: float, right: int = 0, scored: int = 0) -> None:
         """Counts a batch: its loss, what it counts for, and how many of its targets were right, of how many."""
         self.batch += 1
         self.step += 1
-        self.loss_sum += loss * share
-        self.counted += share
+        self.loss_sum += loss * batch_weight
+        self.counted += batch_weight
         self.score_sum += right
         self.scored += scored
 

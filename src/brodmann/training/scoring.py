@@ -38,7 +38,7 @@ def evaluate(
     that parts of any size can be compared. There is no score where outputs or targets are several, and no ``r2`` where
     the loss takes outputs as logits, such as a binary cross-entropy of PyTorch, or where whole numbers may be anything:
     a loss of your own.
-    Accuracy is over those targets that the loss counts, see `right_and_counted`.
+    Accuracy is over those targets that the loss counts, see `right_and_scored`.
 
     Args:
         network: What is scored.
@@ -76,9 +76,9 @@ def _score_of(loss: Loss, outputs: Several, target: Several, weight: Tensor | No
     """Returns the score as `evaluate` names it; nothing where targets have none."""
     if not (isinstance(outputs, Tensor) and isinstance(target, Tensor)):
         return {}
-    if (found := right_and_counted(loss, outputs, target, weight)) is not None:
-        right, counted = found
-        return {name_of_score(loss): right / counted} if counted else {}
+    if (found := right_and_scored(loss, outputs, target, weight)) is not None:
+        right, scored = found
+        return {name_of_score(loss): right / scored} if scored else {}
     values = target.numel() == outputs.numel() and not facts_of(loss).takes_logits
     if not values or not (target.is_floating_point() or facts_of(loss).known):
         return {}
@@ -113,7 +113,7 @@ def name_of_score(loss: Loss) -> str:
     return "label_accuracy" if facts_of(loss).takes_labels else "accuracy"
 
 
-def right_and_counted(loss: Loss, outputs: Tensor, target: Tensor, weight: Tensor | None) -> tuple[int, int] | None:
+def right_and_scored(loss: Loss, outputs: Tensor, target: Tensor, weight: Tensor | None) -> tuple[int, int] | None:
     """Returns how many classes or labels are right, and how many count: those of weight 0 and those left out do not.
 
     Args:

@@ -29,7 +29,7 @@ from .learner import Learner, Steps, device_of
 from .progress import Progress
 from .samples import Batch, as_samples, in_memory
 from .schedule import Pace, Schedule, batch_seed, learning_rate, rows_of_batches, transform_seed
-from .scoring import evaluate, name_of_score, right_and_counted
+from .scoring import evaluate, name_of_score, right_and_scored
 from .settings import go_on_with
 from .signals import Interrupted, Waiting, waiting_signals
 from .transform import Transform
@@ -276,13 +276,13 @@ class Trainer:
             check_loss(self.network, tensor, samples)
         except DivergenceError as error:
             raise DivergenceError(f"Step {progress.step + 1}: {error}") from None
-        counts = facts_of(self.network.loss).counts_for(wanted, weight, rows)
-        loss = per_sample(self.network.loss, float(tensor), counts)
+        batch_weight = facts_of(self.network.loss).counts_for(wanted, weight, rows)
+        loss = per_sample(self.network.loss, float(tensor), batch_weight)
         progress.seconds += time.perf_counter() - began
         right = scored = 0
         if isinstance(output, Tensor) and isinstance(wanted, Tensor):
-            right, scored = right_and_counted(self.network.loss, output, wanted, weight) or (0, 0)
-        progress.count(loss, counts, right, scored)
+            right, scored = right_and_scored(self.network.loss, output, wanted, weight) or (0, 0)
+        progress.count(loss, batch_weight, right, scored)
         if watch is not None:
             self._watching.judge(watch, self.network, output)
         return loss
@@ -315,8 +315,8 @@ class Trainer:
         if (held_out := self.held_out) is not None:
             scores = evaluate(self.network, *held_out.tensors)
             row |= {f"validation_{name}": value for name, value in scores.items()}
-            counted = facts_of(self.network.loss).counts_for(held_out.target, held_out.weight, len(held_out))
-            _check_counted(counted, "the validation part")  # else its loss of 0 would pass for the best of all
+            weight = facts_of(self.network.loss).counts_for(held_out.target, held_out.weight, len(held_out))
+            _check_counted(weight, "the validation part")  # else its loss of 0 would pass for the best of all
         row["seconds"] = progress.seconds
         for callback in self.callbacks:
             callback.on_epoch(self, row)
@@ -328,9 +328,9 @@ class Trainer:
         return self.progress.epoch >= self.pace.epochs or self._early_stopping.is_due or self._stopping
 
 
-def _check_counted(counted: float, where: str) -> None:
+def _check_counted(weight: float, where: str) -> None:
     """Raises where the targets of a part count for nothing."""
-    if not counted:
+    if not weight:
         raise BrodmannError(
             f"No target of {where} counted: all have weight 0, or are what the loss leaves out, such as -100. Leave "
             "such samples out, and look at how targets and weights are made."
