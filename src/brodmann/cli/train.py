@@ -14,6 +14,7 @@ from rich.table import Table
 
 from ..errors import BrodmannError, warn
 from ..files import expanded
+from ..losses.scores import SCORES
 from ..runs import Run, RunOptions, continue_run, inspect_run, start_run
 from ..training import Callback, Interrupted, ProgressBar, TensorBoard
 from ..training.signals import interrupting_sigterm
@@ -159,25 +160,23 @@ def _draw(folder: Path, data_dir: str | None) -> str | None:
 
 
 def _print_results(results: list[dict[str, Any]]) -> None:
-    metric = next(name for name in results[0] if name.startswith("test_") and name != "test_loss")
-    held_out = metric.replace("test", "validation")
+    metric = next(name for name in SCORES if f"test_{name}" in results[0])
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("rule", "areas", "width", "test", "validation", "active", "total", "seconds"):
         table.add_column(name)
     for row in results:
-        sizes = row.get("channels") or row["width"]
+        sizes, scores = row.get("channels") or row["width"], (row[f"test_{metric}"], row[f"validation_{metric}"])
         table.add_row(
             row["rule"],
             str(row["areas"]),
             row.get("builder") or ", ".join(map(str, sizes if isinstance(sizes, Sequence) else [sizes])),
-            "-" if row[metric] is None else f"{row[metric]:.4f}",
-            "-" if row[held_out] is None else f"{row[held_out]:.4f}",
+            *("-" if score is None else f"{score:.4f}" for score in scores),
             f"{row['active_parameters']:,}",
             f"{row['total_parameters']:,}",
             f"{row['train_seconds']:.2f}",
         )
     say_table(table)
-    say(f"{metric.removeprefix('test_')} on the test and validation parts; active and total count parameters", "dim")
+    say(f"{metric} on the test and validation parts; active and total count parameters", "dim")
     use = results[0]["effective_areas"]
     if use:
         where = "" if len(use) == 1 else " per layer"

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from sklearn.metrics import r2_score
 
+from ..losses.scores import score_in
 from ..network.batches import outputs_of
 from ..training import Callback, Trainer
 
@@ -46,9 +47,9 @@ class Epochs(Callback):
     def _score(self, held_out: Part, row: dict[str, Any]) -> float:
         """Returns the score of the part held out; puts it into the row where samples have weights."""
         inputs, targets, weight = held_out
-        name = next((name for name in ("accuracy", "label_accuracy") if f"validation_{name}" in row), "r2")
+        name, value = score_in(row, "validation") or ("r2", math.nan)  # which is not defined for equal targets
         if weight is None:
-            return float(row.get(f"validation_{name}", math.nan))
+            return float(value)
         outputs = outputs_of(self.estimator.network_, inputs)
         row[SCORE] = _weighted(name, outputs, targets, weight)
         return float(row[SCORE])

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..losses.scores import SCORES
 from .drawing import COLOURS, legend_below, new_figure, plain_decades, require, tidy, whole_numbers, write_figure
 
 Row = Mapping[str, Any]
@@ -36,7 +37,7 @@ def learning_curves(
     runs = {name: history, **(beside or {})}
     require(history, "an epoch")
     known = {name for rows in runs.values() for row in rows for name in row}
-    scores = [kind for kind in _AXES if kind != "loss" and any(f"{part}_{kind}" in known for part in _PARTS)]
+    scores = [kind for kind in SCORES if any(f"{part}_{kind}" in known for part in _PARTS)]
     score, scored = scores[0] if scores else "accuracy", bool(scores)
     figure = new_figure(6.6 if scored else 3.8, 2.9)
     panels = [figure.add_subplot(1, 1 + scored, 1 + index) for index in range(1 + scored)]

@@ -22,12 +22,12 @@ from ..data.catalogue import is_own_file
 from ..errors import BrodmannError
 from ..files import alone_in, as_number, check_utf8, contents, empty, expanded, write_json
 from ..generators import undisturbed
+from ..losses.scores import name_of_score
 from ..network import Network
 from ..telemetry import area_usage
 from ..training import AlignmentRecord, AreaRecord, Callback, MetricsFile, Trainer, evaluate
 from ..training.checkpoints import checkpoint_names
 from ..training.samples import evenly_spaced
-from ..training.scoring import name_of_score
 from .assembly import device_of, in_dtype_of, learner_for, split_data, twin_of
 from .loading import load_data
 from .options import BASELINES, DTYPES, RunOptions

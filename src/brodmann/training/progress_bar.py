@@ -9,11 +9,10 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Column
 from rich.text import Text
 
+from ..losses.scores import score_in
 from .callback import Callback
 from .display import display
 from .trainer import Trainer
-
-_SHOWN = ("validation_accuracy", "validation_label_accuracy", "validation_r2")
 
 
 class ProgressBar(Callback):
@@ -59,7 +58,8 @@ class ProgressBar(Callback):
 
     def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
         """See `Callback`."""
-        facts = [f"{key.removeprefix('validation_')} {row[key]:.4f}" for key in _SHOWN if key in row]
+        score = score_in(row, "validation")
+        facts = [] if score is None else ["{} {:.4f}".format(*score)]
         if row.get("effective_areas"):
             ends = dict.fromkeys(f"{end(row['effective_areas']):.1f}" for end in (min, max))
             facts.append(f"areas {'-'.join(ends)}")

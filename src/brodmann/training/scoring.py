@@ -12,6 +12,7 @@ from ..checks import check_weights, check_whole
 from ..errors import BrodmannError
 from ..losses.builtin import Loss
 from ..losses.facts import check_single, facts_of, one_number, per_sample
+from ..losses.scores import name_of_score
 from ..losses.targets import are_classes, like_output
 from ..network.batches import ROWS, outputs_of
 from ..routing import weights_of_rows
@@ -106,11 +107,6 @@ def score(outputs: Tensor, target: Tensor) -> dict[str, float]:
 def correct(outputs: Tensor, target: Tensor) -> Tensor:
     """Returns which classes are right, (n, ...): outputs (n, ..., classes), target as many classes in any shape."""
     return outputs.argmax(-1) == target.reshape(outputs.shape[:-1])
-
-
-def name_of_score(loss: Loss) -> str:
-    """Returns what the share of right targets is called."""
-    return "label_accuracy" if facts_of(loss).takes_labels else "accuracy"
 
 
 def right_and_scored(loss: Loss, outputs: Tensor, target: Tensor, weight: Tensor | None) -> tuple[int, int] | None:

@@ -18,6 +18,7 @@ from ..errors import BrodmannError, DivergenceError, warn
 from ..generators import Borrowed
 from ..kernels import library
 from ..losses.facts import facts_of, per_sample
+from ..losses.scores import name_of_score
 from ..network import Captured, Parallel
 from ..network.divergence import Watch, check_loss
 from ..several import parts_in, sample_count
@@ -29,7 +30,7 @@ from .learner import Learner, Steps, device_of
 from .progress import Progress
 from .samples import Batch, as_samples, in_memory
 from .schedule import Pace, Schedule, batch_seed, learning_rate, rows_of_batches, transform_seed
-from .scoring import evaluate, name_of_score, right_and_scored
+from .scoring import evaluate, right_and_scored
 from .settings import go_on_with
 from .signals import Interrupted, Waiting, waiting_signals
 from .transform import Transform
