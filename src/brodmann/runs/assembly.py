@@ -115,6 +115,22 @@ def learner_for(options: RunOptions, split: Split) -> Network | Backpropagation:
     return build_learner(options, features, split.outputs, split.is_classification, shape)
 
 
+def placed_learner(options: RunOptions, split: Split) -> Network | Backpropagation:
+    """Returns the untrained learner, see `learner_for`, where the options let it compute, and in their dtype."""
+    learner = learner_for(options, split)
+    learner.to(device_of(options))
+    if DTYPES[options.dtype] == torch.float64:
+        learner.double()
+    return learner
+
+
+def placed(options: RunOptions, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns samples and targets where the options let a run compute, and in its dtype, see `in_dtype_of`."""
+    device = device_of(options)
+    x, y = in_dtype_of(options, x, y)
+    return x.to(device), y.to(device)
+
+
 def image_shape(options: RunOptions, shape: tuple[int, ...]) -> tuple[int, ...] | None:
     """Returns the shape of an image as the options ask for it, None where they ask for no convolutions."""
     if options.channels is None:

@@ -28,9 +28,9 @@ from ..telemetry import area_usage
 from ..training import AlignmentRecord, AreaRecord, Callback, MetricsFile, Trainer, evaluate
 from ..training.checkpoints import checkpoint_names
 from ..training.samples import evenly_spaced
-from .assembly import device_of, in_dtype_of, learner_for, split_data, twin_of
+from .assembly import device_of, placed, placed_learner, split_data, twin_of
 from .loading import load_data
-from .options import BASELINES, DTYPES, RunOptions
+from .options import BASELINES, RunOptions
 from .run import Run
 from .trial import try_out
 
@@ -190,51 +190,62 @@ def _train(
     folder: Path, options: RunOptions, split: Split, checkpoint: str | None, callbacks: CallbackFactory | None
 ) -> tuple[Network | Backpropagation, dict[str, Any]]:
     with undisturbed():
-        learner = learner_for(options, split)
-    device = device_of(options)
-    learner.to(device)
-    if DTYPES[options.dtype] == torch.float64:
-        learner.double()
-
-    def place(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        x, y = in_dtype_of(options, x, y)
-        return x.to(device), y.to(device)
-
-    train, validation = place(split.x_train, split.y_train), place(split.x_validation, split.y_validation)
-    counted = train[0][evenly_spaced(len(train[0]), COUNTED)]
-    all_callbacks = [AreaRecord(counted), *_alignment_record(learner, train)]
-    all_callbacks += callbacks(folder, options) if callbacks else []
-    all_callbacks.append(MetricsFile(folder / "metrics.jsonl"))
+        learner = placed_learner(options, split)
+    train = placed(options, split.x_train, split.y_train)
+    validation = placed(options, split.x_validation, split.y_validation)
+    some = train[0][evenly_spaced(len(train[0]), COUNTED)]
+    own = callbacks(folder, options) if callbacks else []
+    watching = [AreaRecord(some), *_alignment_record(learner, train), *own, MetricsFile(folder / "metrics.jsonl")]
     held_out = validation if len(validation[0]) else None
-    trainer = Trainer(learner, train, held_out, options.training_schedule(), folder=folder, callbacks=all_callbacks)
-    write_json(folder / "preprocessing.json", split.preprocessing.as_dict())
-    if split.targets is not None:
-        write_json(folder / "targets.json", split.targets.as_dict())
+    trainer = Trainer(learner, train, held_out, options.training_schedule(), folder=folder, callbacks=watching)
+    _write_scales(folder, split)
     if checkpoint is not None or checkpoint_names(folder):
         trainer.resume(checkpoint)
     if checkpoint is not None:
-        for name in ("result.json", "model.safetensors"):  # results of the part that is given up
-            (folder / name).unlink(missing_ok=True)
-    progress = trainer.run()
+        _drop_results(folder)
+    trainer.run()
     learner.save(folder / "model.safetensors")
-    test = evaluate(learner, *place(split.x_test, split.y_test))
-    validated = {} if held_out is None else evaluate(learner, *held_out)
-    metric = name_of_score(learner.loss) if split.is_classification or options.learns_labels else "r2"
-    return learner, {
+    outcome = {
         "dataset": options.dataset,
         "rule": options.rule,
         **_sizes(options),
-        f"test_{metric}": test.get(metric),
-        "test_loss": test["loss"],
-        f"validation_{metric}": validated.get(metric),
-        "train_seconds": round(progress.seconds, 3),
-        "epochs": progress.epoch,
-        "effective_areas": _effective_areas(learner, counted),
+        **_scores(options, split, learner, held_out),
+        "train_seconds": round(trainer.progress.seconds, 3),
+        "epochs": trainer.progress.epoch,
+        "effective_areas": _effective_areas(learner, some),
         "active_parameters": learner.active_parameters(),
         "total_parameters": learner.total_parameters(),
         "peak_rss_mb": round(peak_rss_mb(), 1),
         "digest": split.digest,
         "run": str(folder),
+    }
+    return learner, outcome
+
+
+def _write_scales(folder: Path, split: Split) -> None:
+    """Writes how inputs, and targets perhaps, were scaled: what is predicted from later is scaled likewise."""
+    write_json(folder / "preprocessing.json", split.preprocessing.as_dict())
+    if split.targets is not None:
+        write_json(folder / "targets.json", split.targets.as_dict())
+
+
+def _drop_results(folder: Path) -> None:
+    """Removes what came of the part of a run that is given up."""
+    for name in ("result.json", "model.safetensors"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _scores(
+    options: RunOptions, split: Split, learner: Network | Backpropagation, held_out: tuple[Tensor, Tensor] | None
+) -> dict[str, float | None]:
+    """Returns how good a learner is on the test part and, where there is one, the validation part."""
+    test = evaluate(learner, *placed(options, split.x_test, split.y_test))
+    validated = {} if held_out is None else evaluate(learner, *held_out)
+    metric = name_of_score(learner.loss) if split.is_classification or options.learns_labels else "r2"
+    return {
+        f"test_{metric}": test.get(metric),
+        "test_loss": test["loss"],
+        f"validation_{metric}": validated.get(metric),
     }
 
 

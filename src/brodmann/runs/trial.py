@@ -9,8 +9,8 @@ from ..data import Split
 from ..generators import undisturbed
 from ..training import evaluate
 from ..training.samples import evenly_spaced
-from .assembly import device_of, in_dtype_of, learner_for
-from .options import DTYPES, RunOptions
+from .assembly import device_of, placed, placed_learner
+from .options import RunOptions
 
 
 def try_out(options: RunOptions, split: Split) -> None:
@@ -20,17 +20,13 @@ def try_out(options: RunOptions, split: Split) -> None:
         BrodmannError: A size or choice does not fit, or the loss refuses the targets, such as one of the user's own
             that returns no number.
     """
-    device = device_of(options)
-    with undisturbed(device):
-        learner = learner_for(options, split)
-        learner.to(device)
-        if DTYPES[options.dtype] == torch.float64:
-            learner.double()
+    with undisturbed(device_of(options)):
+        learner = placed_learner(options, split)
         parts = ((split.x_test, split.y_test), (split.x_validation, split.y_validation), (split.x_train, split.y_train))
         for x, y in parts:
             if len(x):
                 rows = _telling_rows(y, options.pace(len(split.x_train)).batch_size)
-                some = tuple(part.to(device) for part in in_dtype_of(options, x[rows], y[rows]))
+                some = placed(options, x[rows], y[rows])
                 evaluate(learner, *some)
         learner.learn_with_output(*some, lr=0.0)  # of the training part
 
