@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from brodmann import (
     AreaLinear,
     Context,
+    FixedRandom,
     Local,
     Network,
     Recurrent,
@@ -83,8 +84,17 @@ def test_looking_changes_nothing(path: str) -> None:
         assert abs(rows[0].cosine) < 0.9  # independent starts: far from the gradient
 
 
-@pytest.mark.parametrize("options", [{"storage": "bfloat16"}, {"feedback": "kolen-pollack-noisy"}])
-def test_looking_draws_nothing_from_the_generator(options: dict[str, str]) -> None:
+class Drawing(FixedRandom):
+    """A path whose matrix is drawn anew each time, as that of batchwise random sign-symmetry is."""
+
+    def one_matrix(self, weight: Tensor | None) -> Tensor:
+        return torch.randn_like(self.matrix)
+
+
+@pytest.mark.parametrize(
+    "options", [{"storage": "bfloat16"}, {"feedback": "kolen-pollack-noisy"}, {"feedback": Drawing}]
+)
+def test_looking_draws_nothing_from_the_generator(options: dict[str, Any]) -> None:
     network, x, y = trained(areas=4, **options), torch.randn(20, 5), torch.randint(0, 3, (20,))
     state = torch.get_rng_state()
     alignment(network, x, y)

@@ -69,18 +69,18 @@ def alignment(network: Network, x: Several, target: Several) -> list[Alignment]:
         truth = _true_errors(twin, of_each(Tensor.clone, x), target)
         received: dict[nn.Module, list[Tensor]] = defaultdict(list)  # from the last place of a layer to its first
         twin.learn(x, target, lr=0.0, observe=lambda layer, error: received[layer].append(error))
-    rows = []
-    for name, layer in _watched(twin):
-        if layer not in received or layer not in truth:  # one that learns by itself, such as an auxiliary readout
-            continue
-        errors = received[layer][::-1]
-        if not is_ours(layer) and [part.shape for part in errors] != [part.shape for part in truth[layer]]:
-            continue  # it told of something else than the error at its output
-        gradients = _as_arrived(truth[layer], errors)
-        error, gradient = (torch.cat([part.flatten() for part in parts]).double() for parts in (errors, gradients))
-        size, true_size = error.norm(), gradient.norm()  # tensors, which divide by 0
-        cosine = float(error / size @ (gradient / true_size))
-        rows.append(Alignment(name, cosine, float(size / true_size), float(size), _weight_cosine(layer)))
+        rows = []
+        for name, layer in _watched(twin):
+            if layer not in received or layer not in truth:  # one that learns by itself, such as an auxiliary readout
+                continue
+            errors = received[layer][::-1]
+            if not is_ours(layer) and [part.shape for part in errors] != [part.shape for part in truth[layer]]:
+                continue  # it told of something else than the error at its output
+            gradients = _as_arrived(truth[layer], errors)
+            error, gradient = (torch.cat([part.flatten() for part in parts]).double() for parts in (errors, gradients))
+            size, true_size = error.norm(), gradient.norm()  # tensors, which divide by 0
+            cosine = float(error / size @ (gradient / true_size))
+            rows.append(Alignment(name, cosine, float(size / true_size), float(size), _weight_cosine(layer)))
     return rows
 
 
