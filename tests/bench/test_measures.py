@@ -17,6 +17,7 @@ from brodmann import AreaLinear, Graph, Local, Network, Router, Sequential, conv
 from brodmann.baselines import Backpropagation
 from brodmann.bench.case import Case
 from brodmann.bench.cost import learning_operations
+from brodmann.bench.packing import unpack
 from brodmann.bench.paper import initialise
 from brodmann.bench.plan import Plan
 from brodmann.bench.recipes import RECIPES, cases_of
@@ -111,6 +112,38 @@ def test_scores_of_a_task_are_numbers_from_0_to_1(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setitem(TASKS, "own", lambda _, wrong=wrong: whole | {score: wrong})
         with pytest.raises(BrodmannError, match=f"'own' must return '{score}', the accuracy, as a number from 0 to 1"):
             run_case(case)
+
+
+@pytest.mark.parametrize("trial", [True, False])
+def test_the_score_follows_from_the_answers_of_a_task(monkeypatch: pytest.MonkeyPatch, trial: bool) -> None:
+    case, score = Case("mine", "a", RunOptions("digits"), task="own", trial=trial), ("test", "validation")[trial]
+    whole, answers = {"digest": "x", "test_reads": 1}, [True, False, True]
+    for right in (answers, torch.tensor(answers), np.array(answers)):
+        for told in ({}, {score: np.float32(2 / 3)}):
+            monkeypatch.setitem(TASKS, "own", lambda _, more=told | {"right": right}: whole | more)
+            row = run_case(case)
+            assert row[score] == 2 / 3
+            assert "right" not in row
+            assert ("correct" in row) != trial
+            assert trial or unpack(row["correct"], row["tested"]).tolist() == answers
+    for wrong in ([], [1, 0], [answers], torch.rand(3), "yes", None):
+        monkeypatch.setitem(TASKS, "own", lambda _, wrong=wrong: whole | {"right": wrong})
+        with pytest.raises(BrodmannError, match="must return 'right', which samples were right, as a boolean tensor"):
+            run_case(case)
+    monkeypatch.setitem(TASKS, "own", lambda _: whole | {"right": answers, score: 0.5})
+    with pytest.raises(BrodmannError, match=rf"returned 0.5 as '{score}', but by its 'right' it is 0.6"):
+        run_case(case)
+
+
+def test_a_task_writes_over_no_field_of_the_case_or_the_runner(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case("mine", "a", RunOptions("digits"), task="own")
+    for name in ("options", "seed", "jobs", "interrupted"):
+        monkeypatch.setitem(TASKS, "own", lambda _, name=name: {"digest": "x", "test_reads": 1, "test": 1.0, name: 1})
+        with pytest.raises(BrodmannError, match=f"must not return '{name}', which the benchmark itself writes: choose"):
+            run_case(case)
+    monkeypatch.setitem(TASKS, "own", lambda _: {"digest": "x", "test_reads": 1, "test": 1.0, "correct": [True]})
+    with pytest.raises(BrodmannError, match="must not return 'correct'.*: return 'right' in its place"):
+        run_case(case)
 
 
 def test_a_network_that_broke_down_is_scored_and_has_no_view_of_its_layers() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from brodmann.bench.packing import pack, unpack
+from brodmann.bench.reporting.sections import section_of
 from brodmann.bench.reporting.sections.comparisons import TWIN, against_rival, baseline_is_sound
 from brodmann.bench.reporting.statistics import (
     average_ranks,
@@ -119,3 +122,24 @@ def test_what_reads_as_no_difference_is_no_loss() -> None:
     ]
     _, said = against_rival(rows, "ours")
     assert said[0] == "ours: on no set is the mean below that of tuned backpropagation."
+
+
+def test_a_recipe_of_ones_own_is_compared_pair_by_pair_or_says_why_not() -> None:
+    right = np.random.default_rng(0).random((2, 2, 40)) > 0.5
+    rows: list[dict[str, Any]] = [
+        {"dataset": "d", "method": name, "seed": seed, "test": answers.mean(), "tested": 40, "correct": pack(answers)}
+        for name, by_seed in zip("ab", right, strict=True)
+        for seed, answers in enumerate(by_seed)
+    ]
+    whole = section_of("own", rows)
+    assert (len(whole.tables), whole.text) == (2, [])
+    fewer = rows[0] | {"tested": 39}
+    without = {name: value for name, value in rows[0].items() if name != "correct"}
+    for changed, why in (
+        ([without, *rows[1:]], r"a row does not say which test samples were right .*'right'"),
+        ([rows[0], *rows], "there are 2 rows of d, a, seed 0"),
+        ([fewer, *rows[1:]], "the rows of d are of different test samples"),
+    ):
+        section = section_of("own", changed)
+        assert len(section.tables) == 1
+        assert re.search(f"^Methods are not compared pair by pair: {why}", section.text[0])

@@ -1,4 +1,4 @@
-"""What a case can be: each task trains once and returns what goes into its row."""
+"""What a case can be: each task trains once and returns what goes into its row, see `row_of`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from ..baselines import Backpropagation
 from ..checks import check_registered
 from ..data import Split
-from ..errors import BrodmannError, DivergenceError, unknown_name
-from ..files import as_json
+from ..errors import DivergenceError, unknown_name
 from ..layers import Local
 from ..network import Network
 from ..network.hooks import watched
@@ -27,10 +26,10 @@ from ..runs.execution import peak_rss_mb
 from ..telemetry import alignment, area_usage, class_conflict
 from ..training import Callback, Trainer, evaluate, outputs_of
 from . import paper
-from .case import Case, Row, is_score
+from .case import Case, Row
 from .cost import learning_operations
 from .held_back import without_test_part
-from .packing import pack
+from .returned import row_of
 from .rounding import significant
 from .streams import stream
 
@@ -140,7 +139,7 @@ def train_scikit_learn(case: Case) -> Row:
     }
     if not case.trial:
         x, y = test.read()
-        row |= _test_scores(torch.from_numpy(model.predict(x.numpy())) == y)
+        row["right"] = torch.from_numpy(model.predict(x.numpy())) == y
     return row | {"test_reads": test.reads}
 
 
@@ -158,43 +157,13 @@ def run_case(case: Case) -> Row:
     """Carries out a case; returns its whole row, as JSON gives it back: numbers of NumPy and PyTorch as Python's.
 
     Raises:
-        BrodmannError: There is no such task, or it takes no case, or it returned no row, one that lacks what the audit
-            looks at, one whose score (``test``, or ``validation`` of a trial) is no number from 0 to 1, or one that a
-            file of rows cannot hold.
+        BrodmannError: There is no such task, or it takes no case, or `row_of` refuses what it returned.
     """
     if case.task not in TASKS:
         raise unknown_name("task", case.task, TASKS, "brodmann.bench.tasks.TASKS")
     place = f"brodmann.bench.tasks.TASKS['{case.task}']"
     check_registered(place, TASKS[case.task], "a function of a Case that returns a row", "case")
-    row = TASKS[case.task](case)
-    if isinstance(row, dict):
-        row = {name: _as_json(case.task, name, value) for name, value in row.items()}
-    if (
-        not isinstance(row, dict)
-        or not isinstance(row.get("digest"), str)
-        or not isinstance(row.get("test_reads"), int)
-    ):
-        raise BrodmannError(
-            f"The task '{case.task}' must return a dictionary with 'digest', the digest of its data, and 'test_reads', "
-            f"how often it read the test part, got {row!r}."
-        )
-    score = "validation" if case.trial else "test"
-    if not is_score(row.get(score)):
-        raise BrodmannError(
-            f"The task '{case.task}' must return '{score}', the accuracy, as a number from 0 to 1, got "
-            f"{row.get(score)!r}."
-        )
-    return case.row() | row
-
-
-def _as_json(task: str, name: str, value: Any) -> Any:
-    try:
-        return as_json(value)
-    except (TypeError, ValueError) as error:
-        raise BrodmannError(
-            f"The row of the task '{task}' must hold numbers, strings, lists and dictionaries alone, but not its "
-            f"'{name}' ({error}): use .item() or .tolist() for what is computed with tensors or arrays."
-        ) from None
+    return row_of(case, TASKS[case.task](case))
 
 
 def _train(
@@ -234,7 +203,7 @@ def _train(
         row["effective_areas"] = [round(line.effective, 2) for line in use]
     if not case.trial:
         x, y = test.read()
-        row |= _test_scores(outputs_of(learner, x).argmax(-1) == y)
+        row["right"] = outputs_of(learner, x).argmax(-1) == y
     return learner, row | {"test_reads": test.reads}, split
 
 
@@ -250,10 +219,6 @@ def silent_units(network: Network, x: Tensor) -> list[float]:
     with watched([(name, part) for name, part in parts if isinstance(part.operation, nn.ReLU)], look):
         network(x)
     return shares
-
-
-def _test_scores(right: Tensor) -> Row:
-    return {"test": float(right.double().mean()), "tested": len(right), "correct": pack(right.numpy())}
 
 
 def _in_row(value: float) -> float | None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from ...case import Row
+from ..tables import grouped
 from .comparisons import pair_by_pair
 from .convergence import convergence_section
 from .depth import depth_section
@@ -39,10 +40,28 @@ def section_of(recipe: str, rows: Sequence[Row]) -> Section:
 def _of_ones_own(recipe: str, rows: Sequence[Row]) -> Section:
     tables = [accuracies(rows, "Test accuracy in %, mean ± standard deviation over seeds")]
     first, *others = dict.fromkeys(row["method"] for row in rows)
-    places = Counter((row["dataset"], row["method"], row["seed"]) for row in rows)
-    if others and max(places.values()) == 1 and all("correct" in row for row in rows):
+    section = Section(recipe, recipe, tables=tables)
+    if not others:
+        return section
+    if lacking := _why_unpaired(rows):
+        section.text.append(f"Methods are not compared pair by pair: {lacking}.")
+    else:
         tables.append(pair_by_pair(rows, [(other, first) for other in others]))
-    return Section(recipe, recipe, tables=tables)
+    return section
+
+
+def _why_unpaired(rows: Sequence[Row]) -> str:
+    """Returns why rows cannot be compared over seeds and test samples, nothing where they can."""
+    if not all("correct" in row for row in rows):
+        return "a row does not say which test samples were right (the task returns this as 'right')"
+    places = Counter((row["dataset"], row["method"], row["seed"]) for row in rows)
+    ((dataset, method, seed), most), *_ = places.most_common(1)
+    if most > 1:
+        return f"there are {most} rows of {dataset}, {method}, seed {seed}"
+    for dataset, group in grouped(rows, "dataset").items():
+        if len({row["tested"] for row in group}) > 1:
+            return f"the rows of {dataset} are of different test samples"
+    return ""
 
 
 __all__ = ["SECTIONS", "Section", "section_of"]
