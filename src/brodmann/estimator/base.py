@@ -12,11 +12,11 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..builders import mlp, stream_mlp
 from ..builders.sizes import DEPTH, as_ints
@@ -32,10 +32,10 @@ from ..routing import check_partition
 from ..training import Interrupted, Schedule, Trainer, outputs_of
 from ..updates import UpdateRule, usual_rule
 from .described import given, network_of
-from .epochs import SCORE, Epochs, Part
+from .epochs import Epochs, Part, metric_of
 from .scaling import Scaler, scaled
+from .weights import Array, Samples, Weighing
 
-Array = NDArray[Any]
 P = ParamSpec("P")
 R = TypeVar("R")
 NOT_RECURSIVE = {"builder", "residual", "partition", "early_stopping"}.union(
@@ -44,9 +44,6 @@ NOT_RECURSIVE = {"builder", "residual", "partition", "early_stopping"}.union(
 """Settings that networks for streams do not have."""
 PART = 4096
 """Samples that are predicted at a time."""
-WEIGHTS, COUNTS = (1e-150, 1e150), (1e-30, 1e6)
-"""Least and largest weight of a sample, whose squares float64 holds. Under recursive least squares float32 holds it,
-and can still tell the samples of a batch apart: with weights of 1e8, batches of 64 break down."""
 
 
 def all_or_nothing(method: Callable[P, R]) -> Callable[P, R]:
@@ -197,7 +194,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         with Draws(self._seed).going_on(), torch.device("cpu"):  # where arrays lie, whatever PyTorch's default
             self.network_ = network_of(self, features, outputs, loss)
-        self._weights_seen = (0.0, 0)
+        self._weighing = Weighing(counts=self.network_.recursive)
         self.loss_curve_: list[float] = []
         self.n_iter_ = 0
         self._scaler = Scaler() if self.standardise else None
@@ -250,46 +247,55 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
             raise BrodmannError(f"Expected samples of shape {self._shape}, as the options say, or flat, got {shape}.")
         return X
 
-    def _train(self, x: Array, y: torch.Tensor, weight: Array | None, stratify: Array | None) -> None:
-        """Trains from scratch on (samples, features); ``stratify`` are the classes by which a part is held out."""
+    def _train(self, samples: Samples, y: torch.Tensor, stratify: Array | None) -> None:
+        """Trains from scratch; ``stratify`` are the classes by which a part is held out."""
         schedule = replace(self._schedule(), seed=self._seed)
-        training: Any = slice(None)
-        held_out: Any = None
-        if self.early_stopping:
-            try:
-                training, held_out = train_test_split(
-                    np.arange(len(x)),
-                    test_size=float(self.validation_fraction),
-                    random_state=self._seed,
-                    stratify=stratify,
-                )
-            except ValueError as error:
-                raise BrodmannError(
-                    f"Cannot hold out a validation_fraction of {self.validation_fraction} of {len(x)} samples: {error}"
-                ) from None
+        training, held_out = self._divided(len(samples.x), stratify) if self.early_stopping else (slice(None), None)
         if self._scaler is not None:
-            self._scaler.fit(x[training], sample_weight=None if weight is None else weight[training])
-        inputs, weights = scaled(x, self._scaler), self._relative(weight, len(x))
+            weight = samples.weight
+            self._scaler.fit(samples.x[training], sample_weight=None if weight is None else weight[training])
+        inputs, weights = scaled(samples.x, self._scaler), self._weighed(samples)
         if len(inputs) > 1 and bool((inputs[-1] == inputs[0]).all() and (inputs == inputs[0]).all()):
             warn("The inputs of all samples are the same: nothing can be learned from them, at no learning rate.")
-        if weights is not None and y.dtype == torch.int64 and held_out is not None:
-            schedule = replace(schedule, metric=SCORE)  # what the row has by itself counts all samples alike
 
         def part(rows: Any) -> Part:
             return inputs[rows], y[rows], None if weights is None else weights[rows]
 
-        self._learn(part(training), schedule, None if held_out is None else part(held_out))
+        if held_out is None:
+            self._learn(part(training), schedule)
+        else:
+            kept = part(held_out)
+            self._learn(part(training), replace(schedule, metric=metric_of(kept)), kept)
 
-    def _train_on(self, x: Array, y: torch.Tensor, weight: Array | None, schedule: Schedule) -> None:
+    def _divided(self, count: int, stratify: Array | None) -> Any:
+        """Returns the row numbers of what is trained on, and of the part that is held out."""
+        try:
+            return train_test_split(
+                np.arange(count),
+                test_size=float(self.validation_fraction),
+                random_state=self._seed,
+                stratify=stratify,
+            )
+        except ValueError as error:
+            raise BrodmannError(
+                f"Cannot hold out a validation_fraction of {self.validation_fraction} of {count} samples: {error}"
+            ) from None
+
+    def _train_on(self, samples: Samples, y: torch.Tensor, schedule: Schedule) -> None:
         """Makes one pass over further samples at a constant rate."""
         schedule = replace(schedule, epochs=1, shape="constant", seed=self._seed + self.n_iter_)
         if self._scaler is not None:
             if self._recursive and self.n_iter_:
                 with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused in `scaled`
-                    self._scaler = self._scaler.with_scales_of(x, weight)
+                    self._scaler = self._scaler.with_scales_of(samples.x, samples.weight)
             else:
-                self._scaler = deepcopy(self._scaler).partial_fit(x, weight)
-        self._learn((scaled(x, self._scaler), y, self._relative(weight, len(x))), schedule)
+                self._scaler = deepcopy(self._scaler).partial_fit(samples.x, samples.weight)
+        self._learn((scaled(samples.x, self._scaler), y, self._weighed(samples)), schedule)
+
+    def _weighed(self, samples: Samples) -> torch.Tensor | None:
+        """Returns the weights by which samples are learned; this call counts in those of later ones."""
+        self._weighing = self._weighing.after(samples)
+        return self._weighing.of(samples)
 
     def _learn(self, part: Part, schedule: Schedule, held_out: Part | None = None) -> None:
         if self._captured is None or self._captured.network is not self.network_:
@@ -314,38 +320,8 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
             raise BrodmannError("The outputs are not finite, probably because an earlier call diverged: fit again.")
         return outputs
 
-    def _relative(self, weight: Array | None, samples: int) -> torch.Tensor | None:
-        """Returns weights (samples,) as multiples of their mean over all samples so far; counts remain counts."""
-        total, count = self._weights_seen
-        total, count = total + (samples if weight is None else weight.sum()), count + samples
-        self._weights_seen = total, count
-        if self._recursive:
-            return None if weight is None else torch.from_numpy(weight.astype(np.float32))
-        if weight is None and total == count:  # no call has given any
-            return None
-        return torch.from_numpy((np.ones(samples) if weight is None else weight) * (count / total)).float()
-
     def _check_partial(self) -> None:
         if self.early_stopping:
             raise BrodmannError(
                 "partial_fit learns whenever it is called, and cannot stop early: leave early_stopping out."
             )
-
-    def _weights(self, sample_weight: ArrayLike | None, x: Array) -> Array | None:
-        if sample_weight is None:
-            return None
-        weight: Array = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
-        if not weight.any():
-            raise BrodmannError("All sample weights are zero: expected at least one above 0.")
-        least, most = COUNTS if self._recursive else WEIGHTS
-        if weight.max() > most or weight[weight > 0].min() < least:
-            raise BrodmannError(
-                f"Expected sample weights of 0, or from {least:g} to {most:g}: rescale them to be closer to 1."
-            )
-        return weight
-
-
-def without_weightless(weight: Array | None, *arrays: Any) -> Any:
-    """Returns the rows of arrays whose weight is not 0 in float32: what counts for nothing is left out."""
-    counts = None if weight is None else (weight / weight.mean()).astype(np.float32) != 0
-    return arrays if counts is None or counts.all() else tuple(array[counts] for array in arrays)

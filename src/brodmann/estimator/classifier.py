@@ -15,7 +15,8 @@ from sklearn.utils.validation import column_or_1d
 
 from ..errors import BrodmannError
 from ..losses import BinaryCrossEntropy, CrossEntropy, Loss
-from .base import Array, SALEstimator, all_or_nothing, without_weightless
+from .base import SALEstimator, all_or_nothing
+from .weights import Array, Samples
 
 
 class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
@@ -54,10 +55,9 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         self._know(targets, None)
         if len(self.classes_) < 2:
             raise BrodmannError(f"Expected at least 2 classes, got one class: {self.classes_[0]}.")
-        weight = self._weights(sample_weight, x)
-        x, targets, weight = without_weightless(weight, x, targets, weight)
+        samples = Samples.of(x, targets, sample_weight, counts=self._recursive)
         self._start(x.shape[1], len(self.classes_), self._loss())
-        self._train(x, self._as_tensor(targets), weight, None if self.multilabel_ else targets)
+        self._train(samples, self._as_tensor(samples.y), None if self.multilabel_ else samples.y)
         return self
 
     @all_or_nothing
@@ -85,7 +85,6 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         first = not hasattr(self, "network_")
         x, targets = self._validated(X, y, reset=first, multi_output=True)
         targets = _classes_or_indicators(targets)
-        weight = self._weights(sample_weight, x)
         schedule = self._schedule()
         if first:
             self._know(targets, classes)
@@ -101,10 +100,10 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         unknown = np.setdiff1d(targets, known)
         if len(unknown) and not self.multilabel_:
             raise BrodmannError(f"Unknown class {unknown[0]}: name all classes with classes=... at the first call.")
+        samples = Samples.of(x, targets, sample_weight, counts=self._recursive)
         if first:
             self._start(x.shape[1], len(known), self._loss())
-        x, targets, weight = without_weightless(weight, x, targets, weight)
-        self._train_on(x, self._as_tensor(targets), weight, schedule)
+        self._train_on(samples, self._as_tensor(samples.y), schedule)
         return self
 
     def predict_proba(self, X: ArrayLike) -> Array:

@@ -22,6 +22,12 @@ SCORE = "validation_score"
 """Entry of an epoch's row: the score of the part held out where samples have weights, each of which counts there."""
 
 
+def metric_of(held_out: Part) -> str | None:
+    """Returns the entry of a row that early stopping follows; None for the usual one, which counts samples alike."""
+    _, targets, weight = held_out
+    return SCORE if weight is not None and targets.dtype == torch.int64 else None
+
+
 class Epochs(Callback):
     """Keeps an estimator's account of its epochs: losses, and scores of a part that is held out."""
 

@@ -13,8 +13,9 @@ from sklearn.utils.multiclass import type_of_target
 
 from ..errors import BrodmannError, warn
 from ..losses import MeanSquaredError
-from .base import Array, SALEstimator, all_or_nothing, without_weightless
+from .base import SALEstimator, all_or_nothing
 from .scaling import Scaler
+from .weights import Array, Samples
 
 
 class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
@@ -45,11 +46,10 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
             BrodmannError: A setting is out of range or unknown.
         """
         x, y = self._validated(X, y, multi_output=True, y_numeric=True)
-        weight = self._weights(sample_weight, x)
-        x, y, weight = without_weightless(weight, x, y, weight)
-        targets = self._begin(x, y)
-        self._target_scaler.fit(targets, sample_weight=weight)
-        self._train(x, self._target_tensor(targets), weight, None)
+        samples = Samples.of(x, y, sample_weight, counts=self._recursive)
+        targets = self._begin(samples.x, samples.y)
+        self._target_scaler.fit(targets, sample_weight=samples.weight)
+        self._train(samples, self._target_tensor(targets), None)
         return self
 
     @all_or_nothing
@@ -58,8 +58,8 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
         self._check_partial()
         first = not hasattr(self, "network_")
         x, y = self._validated(X, y, reset=first, multi_output=True, y_numeric=True)
-        weight = self._weights(sample_weight, x)
-        x, y, weight = without_weightless(weight, x, y, weight)
+        samples = Samples.of(x, y, sample_weight, counts=self._recursive)
+        x, y, weight = samples
         schedule = self._schedule()
         targets = self._begin(x, y) if first else np.asarray(y, dtype=np.float64).reshape(len(x), -1)
         if first:
@@ -74,7 +74,7 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
             raise BrodmannError(
                 f"Expected {expected} targets per sample, as in the first call, got {targets.shape[1]}."
             )
-        self._train_on(x, self._target_tensor(targets), weight, schedule)
+        self._train_on(samples, self._target_tensor(targets), schedule)
         return self
 
     def __sklearn_tags__(self) -> Any:

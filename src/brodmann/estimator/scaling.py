@@ -46,14 +46,11 @@ class Scaler:
         return self.partial_fit(X, sample_weight)
 
     def partial_fit(self, X: NDArray[Any], sample_weight: NDArray[Any] | None = None) -> Self:
-        """Adds further rows; those of weight 0 do not count."""
+        """Adds further rows, of weights above 0."""
         for part in _parts(len(X)):
-            rows, weight = X[part].astype(np.float64), None if sample_weight is None else sample_weight[part]
-            if weight is not None:
-                rows, weight = rows[weight > 0], weight[weight > 0]
-            if len(rows):
-                with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused in `scaled`
-                    self._add(rows, weight)
+            weight = None if sample_weight is None else sample_weight[part]
+            with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused in `scaled`
+                self._add(X[part].astype(np.float64), weight)
         deviation = np.where(self.var_ == 0, self._highest - self._lowest, np.sqrt(self.var_))
         self.scale_ = np.where(self._lowest < self._highest, deviation, 1.0)
         return self
