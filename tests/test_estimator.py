@@ -728,6 +728,15 @@ def test_weights_that_cannot_be_computed_with_are_refused(optimiser: str, weight
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize("model", [SALClassifier, SALRegressor])
+def test_weights_are_judged_by_the_rule_that_learns_them_not_by_that_of_an_earlier_fit(model: type) -> None:
+    x, y = np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 2
+    weights = np.where(np.arange(40) == 3, 2e6, 1.0)
+    with pytest.raises(BrodmannError, match=r"from 1e-30 to 1e\+06"):
+        model(epochs=1).fit(x, y).set_params(optimiser="rls", epochs=50).fit(x, y, sample_weight=weights)
+    model(optimiser="rls").fit(x, y).set_params(optimiser="adam", epochs=1).fit(x, y, sample_weight=weights)
+
+
 @pytest.mark.parametrize("batch", [8, 64])
 def test_the_largest_weights_that_recursive_least_squares_takes_are_learned(batch: int) -> None:
     x = np.random.default_rng(0).normal(size=(200, 5))

@@ -55,8 +55,8 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         self._know(targets, None)
         if len(self.classes_) < 2:
             raise BrodmannError(f"Expected at least 2 classes, got one class: {self.classes_[0]}.")
-        samples = Samples.of(x, targets, sample_weight, counts=self._recursive)
         self._start(x.shape[1], len(self.classes_), self._loss())
+        samples = Samples.of(x, targets, sample_weight, counts=self._recursive)
         self._train(samples, self._as_tensor(samples.y), None if self.multilabel_ else samples.y)
         return self
 
@@ -100,9 +100,9 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         unknown = np.setdiff1d(targets, known)
         if len(unknown) and not self.multilabel_:
             raise BrodmannError(f"Unknown class {unknown[0]}: name all classes with classes=... at the first call.")
-        samples = Samples.of(x, targets, sample_weight, counts=self._recursive)
         if first:
             self._start(x.shape[1], len(known), self._loss())
+        samples = Samples.of(x, targets, sample_weight, counts=self._recursive)
         self._train_on(samples, self._as_tensor(samples.y), schedule)
         return self
 

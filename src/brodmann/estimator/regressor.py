@@ -46,10 +46,9 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
             BrodmannError: A setting is out of range or unknown.
         """
         x, y = self._validated(X, y, multi_output=True, y_numeric=True)
-        samples = Samples.of(x, y, sample_weight, counts=self._recursive)
-        targets = self._begin(samples.x, samples.y)
-        self._target_scaler.fit(targets, sample_weight=samples.weight)
-        self._train(samples, self._target_tensor(targets), None)
+        samples = Samples.of(x, self._begin(x, y), sample_weight, counts=self._recursive)
+        self._target_scaler.fit(samples.y, sample_weight=samples.weight)
+        self._train(samples, self._target_tensor(samples.y), None)
         return self
 
     @all_or_nothing
@@ -58,13 +57,12 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
         self._check_partial()
         first = not hasattr(self, "network_")
         x, y = self._validated(X, y, reset=first, multi_output=True, y_numeric=True)
-        samples = Samples.of(x, y, sample_weight, counts=self._recursive)
-        x, y, weight = samples
         schedule = self._schedule()
         targets = self._begin(x, y) if first else np.asarray(y, dtype=np.float64).reshape(len(x), -1)
+        samples = Samples.of(x, targets, sample_weight, counts=self._recursive)
         if first:
-            self._target_scaler.fit(targets, sample_weight=weight)
-            if (targets == targets[:1]).all(axis=0).any():
+            self._target_scaler.fit(samples.y, sample_weight=samples.weight)
+            if (samples.y == samples.y[:1]).all(axis=0).any():
                 warn(
                     "partial_fit takes the scale of targets from its first call, but in this one a target is the same "
                     "for all samples: begin with more samples, or scale the targets yourself.",
@@ -74,7 +72,7 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
             raise BrodmannError(
                 f"Expected {expected} targets per sample, as in the first call, got {targets.shape[1]}."
             )
-        self._train_on(samples, self._target_tensor(targets), schedule)
+        self._train_on(samples, self._target_tensor(samples.y), schedule)
         return self
 
     def __sklearn_tags__(self) -> Any:
