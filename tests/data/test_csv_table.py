@@ -335,6 +335,8 @@ def test_years_above_other_numbers_are_a_header(tmp_path: Path) -> None:
     assert load(str(path)).columns is None  # years themselves
     path.write_text("1950,1960,1990\n" + "\n".join(f"1955,1955,{1991 + i % 2}" for i in range(20)))
     assert load(str(path)).columns is None
+    path.write_text(",2019,2020,2021\n" + "\n".join(f"{1990 + i // 2},{i},{2 * i},{i % 2}" for i in range(20)))
+    assert load(str(path)).columns == ("", "2019", "2020")  # below a cell without a name years say nothing
 
 
 @pytest.mark.parametrize("header", ["0,1,2", "2019,2020,2021", "a,b,t"])

@@ -35,29 +35,14 @@ def has_header(lines: Sequence[Line], where: str, expected: Sequence[str] | None
     first, below = stripped(lines[0][1]), [cells for _, cells in lines[1:] if len(cells) == len(lines[0][1])]
     if _are_words(first) or first == [*(expected or ())]:
         return True
-    named = first if first[0] else first[1:]  # an index has no name
-    is_expected = bool(expected) and set(expected or ()) <= set(named)
-    if not all(map(_is_whole, named)):
-        if is_expected and not any(map(is_number, expected or ())):
-            return True
-        rows = below if first[0] else [cells[1:] for cells in below]
-        return _are_numbers_and_words(named, rows, is_expected or target in named, expected is None)
-    if not below or len(set(named)) < max(2, len(named)):
-        return False
-    if len(named) > 2:
-        years = named == sorted(named) and all(map(_is_year, named)) and not any(map(_is_year, below[0]))
-        if years or _counts_from(0, named) or (_counts_from(1, named) and expected is None):
-            return True
-    decimals = [all(map(_is_decimal, column)) for column in zip(*below, strict=True)][len(first) - len(named) :]
-    if is_expected or (len(named) > 2 and _counts_from(1, named)):
-        return any(decimals) or len(named) >= MANY
-    inputs = decimals[:-1] if expected is None else decimals  # targets may be classes
-    if len(named) > 2 and len(below) >= MANY and all(inputs):
-        raise BrodmannError(
-            f"Line 1 of {where} holds whole numbers above decimals, as a header does: use names that are not numbers. "
-            f"If it is an example, write its numbers with a point, such as {named[0]}.0."
-        )
-    return False
+    if not first[0]:  # an index has no name
+        first, below = first[1:], [cells[1:] for cells in below]
+    is_expected = bool(expected) and set(expected or ()) <= set(first)
+    if all(map(_is_whole, first)):
+        return _whole_numbers_name(first, below, where, is_expected, expected is None)
+    if is_expected and not any(map(is_number, expected or ())):
+        return True
+    return _are_numbers_and_words(first, below, is_expected or target in first, expected is None)
 
 
 def is_enumeration(names: Sequence[str]) -> bool:
@@ -77,6 +62,29 @@ def _counts_from(begin: int, cells: Sequence[str]) -> bool:
 def _are_words(cells: list[str]) -> bool:
     parts = [part for cell in cells for part in re.split("[;\t]", cell)]  # tables that are not separated by commas
     return not any(map(is_number, parts)) and len(set(cells)) == len(cells)
+
+
+def _whole_numbers_name(
+    named: list[str], below: list[list[str]], where: str, is_expected: bool, is_training: bool
+) -> bool:
+    """Whether whole numbers name the columns below them."""
+    if not below or len(set(named)) < max(2, len(named)):
+        return False
+    several = len(named) > 2
+    from_one = several and _counts_from(1, named)
+    years = named == sorted(named) and all(map(_is_year, named)) and not any(map(_is_year, below[0]))
+    if (several and (years or _counts_from(0, named))) or (from_one and is_training):
+        return True
+    decimals = [all(map(_is_decimal, column)) for column in zip(*below, strict=True)]
+    if is_expected or from_one:
+        return any(decimals) or len(named) >= MANY
+    inputs = decimals[:-1] if is_training else decimals  # targets may be classes
+    if several and len(below) >= MANY and all(inputs):
+        raise BrodmannError(
+            f"Line 1 of {where} holds whole numbers above decimals, as a header does: use names that are not numbers. "
+            f"If it is an example, write its numbers with a point, such as {named[0]}.0."
+        )
+    return False
 
 
 def _are_numbers_and_words(named: list[str], below: list[list[str]], is_known: bool, is_training: bool) -> bool:
