@@ -29,58 +29,96 @@ def column_targets(lines: list[tuple[int, str]], where: str, task: str | None) -
         BrodmannError: One is missing, or they are not of one kind, or not of the task; or they seem to be classes, and
             there are too many, or the first looks like part of a header; or they may be either, as 0.0, 1.0, 2.0 may.
     """
-    cells = [cell for _, cell in lines]
-    for line, cell in lines:
-        if cell.lower() in MISSING:
-            raise BrodmannError(
-                f"No target in line {line} of {where}, got '{cell}'. Leave out examples without a target; if this is "
-                "the name of a class, rename the class."
+    column = _Column(lines, where, task)
+    column.check_filled()
+    column.check_one_kind()
+    if column.is_real:
+        column.check_real()
+        return column.as_real()
+    column.check_classes()
+    return column.as_classes()
+
+
+class _Column:
+    """Targets of a table, and what tells which kind they are."""
+
+    def __init__(self, lines: list[tuple[int, str]], where: str, task: str | None) -> None:
+        self.lines, self.where, self.task = lines, where, task
+        self.cells = [cell for _, cell in lines]
+        self.words = [(line, cell) for line, cell in lines if not is_number(cell)]
+        self.whole = all(re.fullmatch(r"[+-]?\d+", cell) for cell in self.cells)
+        self.distinct = len(set(self.cells))
+
+    @property
+    def is_real(self) -> bool:
+        return self.task == "regression" or (self.task is None and not self.words and not self.whole)
+
+    def check_filled(self) -> None:
+        for line, cell in self.lines:
+            if cell.lower() in MISSING:
+                raise BrodmannError(
+                    f"No target in line {line} of {self.where}, got '{cell}'. Leave out examples without a target; if "
+                    "this is the name of a class, rename the class."
+                )
+
+    def check_one_kind(self) -> None:
+        """Refuses words among numbers, unless all are to be classes."""
+        if not self.words:
+            return
+        line, cell = self.words[0]
+        if self.task == "regression":
+            raise BrodmannError(f"Expected a number as target in line {line} of {self.where}, got '{cell}'.")
+        if self.task is None and len(self.words) < len(self.cells):
+            header = (
+                " Line 1 is not taken as a header, since it holds numbers: if it is one, name the target by --target."
             )
-    words = [(line, cell) for line, cell in lines if not is_number(cell)]
-    if words and task == "regression":
-        line, cell = words[0]
-        raise BrodmannError(f"Expected a number as target in line {line} of {where}, got '{cell}'.")
-    if words and len(words) < len(cells) and task is None:
-        line, cell = words[0]
-        header = " Line 1 is not taken as a header, since it holds numbers: if it is one, name the target by --target."
-        raise BrodmannError(
-            f"The targets in {where} are numbers, except for '{cell}' in line {line}: write all of them as numbers or "
-            f"all as words, or name the task.{header if line == 1 else ''}"
-        )
-    whole = all(re.fullmatch(r"[+-]?\d+", cell) for cell in cells)
-    distinct = len(set(cells))
-    numbers = task is None and not words and not whole
-    if numbers and 2 * distinct <= len(cells) and all(float(cell).is_integer() for cell in cells):
-        raise BrodmannError(
-            f"The targets in {where} are whole numbers written with a point, such as {cells[0]}, and may be classes or "
-            "real numbers: name the task, classification or regression."
-        )
-    if task == "regression" or numbers:
-        values = np.array([float(cell) for cell in cells])
+            raise BrodmannError(
+                f"The targets in {self.where} are numbers, except for '{cell}' in line {line}: write all of them as "
+                f"numbers or all as words, or name the task.{header if line == 1 else ''}"
+            )
+
+    def check_real(self) -> None:
+        """Refuses what may be classes, unless the task is named."""
+        repeated = self.task is None and 2 * self.distinct <= len(self.cells)
+        if repeated and all(float(cell).is_integer() for cell in self.cells):
+            raise BrodmannError(
+                f"The targets in {self.where} are whole numbers written with a point, such as {self.cells[0]}, and may "
+                "be classes or real numbers: name the task, classification or regression."
+            )
+
+    def as_real(self) -> NDArray[Any]:
+        values = np.array([float(cell) for cell in self.cells])
         if (np.abs(values) > LARGEST).any():
-            line, cell = lines[int(np.argmax(np.abs(values) > LARGEST))]
-            raise BrodmannError(f"Expected a target of at most 3.4e38 in line {line} of {where}, got '{cell}'.")
+            line, cell = self.lines[int(np.argmax(np.abs(values) > LARGEST))]
+            raise BrodmannError(f"Expected a target of at most 3.4e38 in line {line} of {self.where}, got '{cell}'.")
         return values
-    if task == "classification" and 2 * distinct > len(cells):
-        raise BrodmannError(
-            f"The targets in {where} are to be classes, but there are {distinct} of them in {len(cells)} examples: too "
-            "few of each to learn from."
-        )
-    if task is None and distinct > 20 and 4 * distinct > len(cells):
-        raise BrodmannError(
-            f"The targets in {where} are {'words' if words else 'whole numbers'}, and so classes, but there are "
-            f"{distinct} of them in {len(cells)} examples: name the task, classification"
-            f"{'' if words else ' or regression'}."
-        )
-    if words and cells.count(cells[0]) == 1 and lines[0][0] == 1 and distinct > 2:
-        raise BrodmannError(
-            f"Line 1 is not taken as a header, since it holds numbers, but its '{cells[0]}' occurs nowhere else in "
-            f"{where}: use names that are not numbers, name the target by --target, or leave that line out."
-        )
-    # 0123 is a code, and another one than 123; int64 surely holds 18 digits.
-    if not whole or any(len(cell) > 18 or re.fullmatch(r"[+-]?0\d+", cell) for cell in cells):
-        return np.array(cells)
-    return np.array([int(cell) for cell in cells])
+
+    def check_classes(self) -> None:
+        """Refuses too many classes to learn, and a name above them that is taken for one."""
+        words, distinct, count = bool(self.words), self.distinct, len(self.cells)
+        if self.task == "classification" and 2 * distinct > count:
+            raise BrodmannError(
+                f"The targets in {self.where} are to be classes, but there are {distinct} of them in {count} examples: "
+                "too few of each to learn from."
+            )
+        if self.task is None and distinct > 20 and 4 * distinct > count:
+            raise BrodmannError(
+                f"The targets in {self.where} are {'words' if words else 'whole numbers'}, and so classes, but there "
+                f"are {distinct} of them in {count} examples: name the task, classification"
+                f"{'' if words else ' or regression'}."
+            )
+        line, first = self.lines[0]
+        if words and line == 1 and self.cells.count(first) == 1 and distinct > 2:
+            raise BrodmannError(
+                f"Line 1 is not taken as a header, since it holds numbers, but its '{first}' occurs nowhere else in "
+                f"{self.where}: use names that are not numbers, name the target by --target, or leave that line out."
+            )
+
+    def as_classes(self) -> NDArray[Any]:
+        # 0123 is a code, and another one than 123; int64 surely holds 18 digits.
+        if not self.whole or any(len(cell) > 18 or re.fullmatch(r"[+-]?0\d+", cell) for cell in self.cells):
+            return np.array(self.cells)
+        return np.array([int(cell) for cell in self.cells])
 
 
 def is_number(cell: str) -> bool:
