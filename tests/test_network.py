@@ -1477,7 +1477,7 @@ def test_a_recursive_rule_is_one_under_whatever_name(monkeypatch: pytest.MonkeyP
     assert isinstance(fitted.network_.loss, SumOfSquares)
     assert {layer.update_rule for _, layer in fitted.network_.area_layers()} == {RLS(ridge=3.0)}
     with pytest.raises(BrodmannError, match="The rule 'slow' learns streams in one pass"):
-        RunOptions(optimiser="slow").update()
+        _ = RunOptions(optimiser="slow").update_rule
     with pytest.raises(BrodmannError, match="The optimiser 'slow' needs more than gradients"):
         Backpropagation(5, 3, optimiser="slow")
     with pytest.raises(BrodmannError, match="Momentum works only with the optimiser 'sgd', got 0.5 for 'muon'"):

@@ -454,8 +454,8 @@ def test_resuming_takes_no_other_options(
 )
 def test_rates_that_are_not_given_suit_the_optimiser(rule: str, given: dict[str, Any], lr: float, decay: float) -> None:
     chosen = RunOptions(rule=rule, **given)
-    assert chosen.training_schedule().lr == given.get("lr")  # else the learner's own
-    assert chosen.update().decay == decay
+    assert chosen.training_schedule.lr == given.get("lr")  # else the learner's own
+    assert chosen.update_rule.decay == decay
     data = load("digits")
     learner = build_learner(chosen, 64, data.outputs)
     assert learner.lr == pytest.approx(lr)

@@ -85,7 +85,7 @@ def test_a_registered_rule_in_options(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setitem(UPDATES, "downhill", Downhill)
     options = RunOptions(optimiser="downhill", decay=0.5)
     options.check()
-    assert options.update() == Downhill(decay=0.5)
+    assert options.update_rule == Downhill(decay=0.5)
     twin = Backpropagation(3, 2, optimiser="downhill", decay=0.5)
     before = twin.body[0].weight.clone()
     twin.learn_with_output(torch.zeros(2, 3), torch.tensor([0, 1]), lr=0.1)  # no gradient: the decay alone
@@ -150,8 +150,8 @@ def test_rules_keep_their_own_decay_where_none_is_given(monkeypatch: pytest.Monk
     monkeypatch.setitem(UPDATES, "halving", partial(UPDATES["sgd"], decay=0.5))
     options = [RunOptions(optimiser=name) for name in ("adam", "sgd", "halving")]
     assert [one.weight_decay for one in options] == [0.2, 0.0, 0.5]
-    assert options[-1].update().decay == 0.5
-    assert RunOptions(optimiser="halving", decay=0.1).update().decay == 0.1
+    assert options[-1].update_rule.decay == 0.5
+    assert RunOptions(optimiser="halving", decay=0.1).update_rule.decay == 0.1
 
 
 def test_rules_and_losses_are_registered_as_what_makes_them(monkeypatch: pytest.MonkeyPatch) -> None:

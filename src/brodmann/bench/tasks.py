@@ -176,7 +176,7 @@ def _train(
         initialise(learner, options.seed)
     curve = Curve(split, case.detail.get("every"))
     train_part, validation = (split.x_train, split.y_train), (split.x_validation, split.y_validation)
-    trainer = Trainer(learner, train_part, validation, options.training_schedule(), callbacks=[curve])
+    trainer = Trainer(learner, train_part, validation, options.training_schedule, callbacks=[curve])
     stopped = None
     try:
         trainer.run()

@@ -90,7 +90,7 @@ def _design(options: RunOptions, features: int, outputs: int, shape: tuple[int, 
         sizes = {"in_features": features, "depth": options.layers, "width": options.width, **common}
     return design(
         builder,
-        options.update(),
+        options.update_rule,
         **sizes,
         outputs=outputs,
         feedback=options.rule,

@@ -197,7 +197,7 @@ def _train(
     own = callbacks(folder, options) if callbacks else []
     watching = [AreaRecord(some), *_alignment_record(learner, train), *own, MetricsFile(folder / "metrics.jsonl")]
     held_out = validation if len(validation[0]) else None
-    trainer = Trainer(learner, train, held_out, options.training_schedule(), folder=folder, callbacks=watching)
+    trainer = Trainer(learner, train, held_out, options.training_schedule, folder=folder, callbacks=watching)
     _write_scales(folder, split)
     if checkpoint is not None or checkpoint_names(folder):
         trainer.resume(checkpoint)

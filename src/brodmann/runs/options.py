@@ -179,8 +179,7 @@ class RunOptions:
             check_positive(clip=self.clip)
         check_share(dropout=self.dropout, label_smoothing=self.label_smoothing)
         check_partition(self.partition)
-        self.update()
-        self.training_schedule()
+        _ = self.update_rule, self.training_schedule  # which check their settings
 
     def _refuse(self, what: str, *kinds: str) -> None:
         """Raises where an option was given that only networks of these kinds have."""
@@ -189,18 +188,23 @@ class RunOptions:
                 option = "no-learn-projection" if name == "learn_projection" else name.replace("_", "-")
                 raise BrodmannError(f"--{option} cannot be combined with {what}: leave one of them out.")
 
+    @property
     def training_schedule(self) -> Schedule:
-        """Returns the loop's part of the options."""
+        """The loop's part of the options.
+
+        Raises:
+            BrodmannError: A setting is unknown or out of range.
+        """
         return Schedule(self.epochs, self.batch_size, self.lr, self.schedule, self.warmup, self.seed, self.patience)
 
     def pace(self, samples: int) -> Pace:
         """Returns epochs, batch size and shape of the rate for ``samples`` training samples."""
-        return self.training_schedule().pace(samples)
+        return self.training_schedule.pace(samples)
 
     @property
     def learning_rate(self) -> float:
         """``lr``, or what suits the optimiser: the default of whatever follows that."""
-        return self.update().default_lr if self.lr is None else self.lr
+        return self.update_rule.default_lr if self.lr is None else self.lr
 
     @property
     def learns_labels(self) -> bool:
@@ -215,10 +219,11 @@ class RunOptions:
     @property
     def weight_decay(self) -> float:
         """``decay``, or its default."""
-        return self.update().decay
+        return self.update_rule.decay
 
-    def update(self) -> UpdateRule:
-        """Returns the update rule.
+    @property
+    def update_rule(self) -> UpdateRule:
+        """How weights move.
 
         Raises:
             BrodmannError: It is unknown, or its settings are out of range.
