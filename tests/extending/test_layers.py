@@ -31,7 +31,7 @@ from brodmann import (
     mlp,
 )
 from brodmann.areas import Slab
-from brodmann.feedback import Signal
+from brodmann.feedback import Feedback, Shape, Signal
 from brodmann.layer import Layer
 from brodmann.rates import Rates
 
@@ -327,3 +327,26 @@ def test_of_several_outputs_none_is_told() -> None:
     )
     network.learn(X, Y)
     assert hearing.heard == [None]
+
+
+class Unregistered(Feedback):
+    """A fixed path whose matrix no file holds."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.matrix = shape.draw()
+        self.register_buffer("counted", torch.zeros(()), persistent=False)
+
+    def error(self, signal: Signal) -> Tensor:
+        return signal.delta @ self.matrix
+
+
+def test_a_tensor_that_no_file_would_hold_is_told_when_the_network_is_made() -> None:
+    layers = mlp(6, 3, width=4, areas=1, feedback=Unregistered)
+    with pytest.warns(UserWarning, match=r"^Unregistered \('.*feedback'\) keeps the tensor 'matrix'") as told:
+        Network(layers)
+    assert len(told) == 1
+    layer = Scale(4)
+    layer.factors = torch.ones(4)
+    with pytest.warns(UserWarning, match=r"^Scale \(.*\) keeps the tensor 'factors'.*self.register_buffer\('factors'"):
+        Network(Sequential(layer, AreaLinear(4, 3, areas=1)))

@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from ..areas import Slab
 from ..builders import BUILDERS, build
 from ..builders.designs import built_from
-from ..errors import BrodmannError, CheckpointError
+from ..errors import BrodmannError, CheckpointError, warn
+from ..feedback import Feedback
 from ..files import as_json, read_tensors, write_tensors
 from ..layer import Layer
 from ..layers import Constant
 from ..losses import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError, SumOfSquares
 from ..losses.facts import name_of_loss
+from ..origin import is_ours
 
 LEARNING_ALONE = ("update", "feedback", "dropout", "pooling", "recompute", "readout_scale", "novelty")
 """Arguments of builders that change how a body starts and learns, and not what it computes from equal weights."""
@@ -32,6 +34,9 @@ def check_savable(body: Layer) -> None:
     Raises:
         BrodmannError: A part keeps something that is no tensor. Training is not to find that out at its first
             checkpoint.
+
+    Warns:
+        UserWarning: A layer or feedback path of a user's own keeps a tensor that files do not hold.
     """
     for name, part in body.named_modules():
         if type(part).get_extra_state is not nn.Module.get_extra_state:
@@ -39,6 +44,13 @@ def check_savable(body: Layer) -> None:
                 f"{type(part).__name__} ('{name}') has extra state, by get_extra_state, which files cannot hold: keep "
                 "it in a buffer, with register_buffer."
             )
+        if isinstance(part, Layer | Feedback) and not is_ours(part):
+            for kept in (kept for kept, value in vars(part).items() if isinstance(value, Tensor)):
+                warn(
+                    f"{type(part).__name__} ('{name}') keeps the tensor '{kept}' as a plain attribute, which is "
+                    f"neither saved nor moved to other devices: keep it with self.register_buffer('{kept}', ...), and "
+                    "persistent=False where files need not hold it."
+                )
 
 
 def write_network(path: Path, body: Layer, loss: Loss, settings: dict[str, Any]) -> None:

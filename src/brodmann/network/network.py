@@ -74,7 +74,8 @@ class Network(Learning):
 
         Warns:
             UserWarning: Rules ask for different learning rates, and none is given; or layers follow `RLS` under another
-                loss than `SumOfSquares`.
+                loss than `SumOfSquares`; or a layer or feedback path of your own keeps a tensor that is neither a
+                parameter nor a buffer, which no file would hold.
         """
         super().__init__()
         check_layer(body, "The body of a Network")
