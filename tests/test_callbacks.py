@@ -92,10 +92,17 @@ def test_the_record_of_alignment_is_that_of_the_network_at_the_end_of_the_epoch(
         forward, back = part.shared.value.flatten(), part.feedback.shared.value.flatten()
         assert layer.layer == name
         assert value == pytest.approx(float(torch.cosine_similarity(forward, back, dim=0)), abs=1e-4)
+        assert layer.weight_ratio == pytest.approx(float(back.norm() / forward.norm()))
+        assert row["weight_ratio"][name] == pytest.approx(layer.weight_ratio, abs=1e-4)
     for path, cosine in (("transpose", 1.0), ("kolen-pollack-equal", 1.0), ("sign", math.sqrt(2 / math.pi))):
         torch.manual_seed(0)
         layers = alignment(Network(mlp(5, 3, depth=3, width=400, areas=1, feedback=path)), X, Y)[1:]
         assert layers[0].weight_cosine == pytest.approx(cosine, abs=0.01)
+        assert layers[0].weight_ratio == pytest.approx(cosine, abs=0.01)  # signs, too, are scaled by the mean size
+    network = Network(mlp(5, 3, depth=3, width=8, areas=1))
+    for _, part in network.area_layers():
+        part.shared.value.zero_()
+    assert all(layer.weight_ratio is None for layer in alignment(network, X, Y))
 
 
 class Greedy(Layer):

@@ -457,6 +457,8 @@ def test_indicator_matrices_stop_early_and_come_in_parts() -> None:
     ("settings", "wording"),
     [
         ({"feedback": "kolen"}, "Unknown feedback 'kolen'. Did you mean 'kolen-pollack'"),
+        ({"feedback": "Feedback_Alignment"}, "Did you mean 'random'"),
+        ({"feedback": "dfa"}, "Did you mean 'direct'"),
         ({"optimiser": "adan"}, "Did you mean 'adam'"),
         ({"width": 0}, "at least 1"),
         ({"epochs": 0}, "at least 1"),

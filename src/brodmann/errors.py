@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from .origin import package_of_code
 
@@ -51,7 +51,9 @@ def lacks_memory(error: BaseException) -> bool:
     )
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str], registry: str = "") -> UnknownNameError:
+def unknown_name(
+    kind: str, name: str, known: Iterable[str], registry: str = "", *, synonyms: Mapping[str, str] | None = None
+) -> UnknownNameError:
     """Builds the error for a name that is not among the known ones, with the nearest one as a suggestion.
 
     Args:
@@ -59,12 +61,16 @@ def unknown_name(kind: str, name: str, known: Iterable[str], registry: str = "")
         name: The unknown name.
         known: The names that exist.
         registry: Where users register their own, if they can: mentioned unless it looks like a slip of the pen.
+        synonyms: What others call the known ones: their name -> ours.
 
     Returns:
         An error to raise; its message lists every known name.
     """
     options = sorted(known)
-    near, slip = (difflib.get_close_matches(str(name).lower(), options, n=1, cutoff=cutoff) for cutoff in (0.5, 0.6))
+    asked = str(name).lower()
+    if synonym := (synonyms or {}).get(asked.replace("_", "-").replace(" ", "-")):
+        asked = synonym
+    near, slip = (difflib.get_close_matches(asked, options, n=1, cutoff=cutoff) for cutoff in (0.5, 0.6))
     suggestion = f" Did you mean '{near[0]}'?" if near else ""
     if any("," in option or not option for option in options):
         options = [f"'{option}'" for option in options]

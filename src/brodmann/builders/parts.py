@@ -35,6 +35,15 @@ FEEDBACKS: dict[str, Callable[..., Feedback]] = {
     "direct": Direct,
     "transpose": Transpose,
 }
+SYNONYMS = {
+    **dict.fromkeys(("fa", "feedback-alignment"), "random"),
+    **dict.fromkeys(("dfa", "direct-feedback-alignment"), "direct"),
+    **dict.fromkeys(("sign-symmetry", "sign-symmetric", "usf", "brsf", "frsf"), "sign"),
+    **dict.fromkeys(("bp", "backprop", "backpropagation"), "transpose"),
+    "kp": "kolen-pollack",
+    "weight-mirror": "kolen-pollack-mirrored",
+}
+"""What the literature calls feedback paths -> the nearest name in `FEEDBACKS`."""
 ACTIVATIONS: dict[str, Callable[..., Any]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 ROUTING = ("layer", "network")
 Body = TypeVar("Body", bound=Layer)
@@ -49,7 +58,7 @@ def feedback_path(feedback: str | Callable[..., Feedback], outputs: int) -> Call
         BrodmannError: The name is unknown.
     """
     if not callable(feedback) and not (isinstance(feedback, str) and feedback in FEEDBACKS):
-        raise unknown_name("feedback", feedback, FEEDBACKS, "brodmann.builders.FEEDBACKS")
+        raise unknown_name("feedback", feedback, FEEDBACKS, "brodmann.builders.FEEDBACKS", synonyms=SYNONYMS)
     path = feedback if callable(feedback) else FEEDBACKS[feedback]
     try:
         asked = inspect.signature(path).parameters.get("outputs")

@@ -82,8 +82,9 @@ class Sequential(Container):
 def _without_feedback(layer: Any, index: int) -> BrodmannError:
     return BrodmannError(
         f"Layer {index} ({type(layer).__name__}) sends no error down, but layers below it learn: give an AreaLinear a "
-        "feedback path, give a builder lowest=False, and let a layer of your own return the error from `learn`. A "
-        "layer of your own whose parameters never change should set moves = False."
+        "feedback path, give a builder lowest=False, and let a layer of your own return the error from `learn`, as "
+        "torch.zeros_like(x) where it computes none. A layer of your own whose parameters never change should set "
+        "moves = False."
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 
 from ..builders import BUILDERS, FEEDBACKS, Parts
+from ..builders.parts import SYNONYMS
 from ..builders.sizes import DEPTH, as_ints, check_lists, depth_of
 from ..checks import check_positive, check_real, check_share, check_switch, check_whole
 from ..errors import BrodmannError, unknown_name
@@ -151,7 +152,8 @@ class RunOptions:
             BrodmannError: One is unknown or out of range.
         """
         if self.rule not in (*FEEDBACKS, *BASELINES):
-            raise unknown_name("rule", self.rule, (*FEEDBACKS, *BASELINES), "brodmann.builders.FEEDBACKS")
+            names, synonyms = (*FEEDBACKS, *BASELINES), SYNONYMS | dict.fromkeys(("bp", "backpropagation"), "backprop")
+            raise unknown_name("rule", self.rule, names, "brodmann.builders.FEEDBACKS", synonyms=synonyms)
         check_whole(layers=self.layers, areas=self.areas)
         depth_of(self.layers, self.width)
         switches = ("residual", "gated", "learn_projection", "grey")

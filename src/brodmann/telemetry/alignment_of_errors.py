@@ -35,6 +35,7 @@ class Alignment:
         norm_ratio: ``|error| / |gradient|``; NaN where both are 0.
         error_norm: ``|error|``.
         weight_cosine: Cosine of the feedback matrix and ``W0``; None where there is not one of each.
+        weight_ratio: ``|B0| / |W0|``, likewise; None also where ``W0`` is 0.
     """
 
     layer: str
@@ -42,6 +43,7 @@ class Alignment:
     norm_ratio: float
     error_norm: float
     weight_cosine: float | None = None
+    weight_ratio: float | None = None
 
 
 def alignment(network: Network, x: Several, target: Several) -> list[Alignment]:
@@ -80,18 +82,21 @@ def alignment(network: Network, x: Several, target: Several) -> list[Alignment]:
             error, gradient = (torch.cat([part.flatten() for part in parts]).double() for parts in (errors, gradients))
             size, true_size = error.norm(), gradient.norm()  # tensors, which divide by 0
             cosine = float(error / size @ (gradient / true_size))
-            rows.append(Alignment(name, cosine, float(size / true_size), float(size), _weight_cosine(layer)))
+            rows.append(Alignment(name, cosine, float(size / true_size), float(size), *_weights_compared(layer)))
     return rows
 
 
 @torch.no_grad()
-def _weight_cosine(layer: Layer) -> float | None:
+def _weights_compared(layer: Layer) -> tuple[float | None, float | None]:
+    """Returns ``weight_cosine`` and ``weight_ratio`` of a layer, see `Alignment`."""
     if not isinstance(layer, Map):
-        return None
+        return None, None
     matrix = None if layer.feedback is None else one_matrix_of(layer.feedback, layer.one_map)
     if matrix is None or layer.shared is None:
-        return None
-    return float(torch.cosine_similarity(matrix.flatten().double(), layer.shared.value.flatten().double(), dim=0))
+        return None, None
+    back, forward = matrix.flatten().double(), layer.shared.value.flatten().double()
+    cosine = float(torch.cosine_similarity(back, forward, dim=0))
+    return cosine, float(back.norm() / forward.norm()) if forward.any() else None
 
 
 def _watched(network: Network) -> list[tuple[str, Layer]]:

@@ -85,9 +85,10 @@ def _tension(router: Router) -> float:
 class AlignmentRecord(Callback):
     """Adds ``alignment``, layer -> cosine of its error and the true gradient or None, to every epoch's row.
 
-    Also ``weight_alignment``, layer -> cosine of its feedback matrix and ``W0``, where there is one of each. See
-    `brodmann.telemetry.alignment`; `brodmann.figures.alignment_by_epoch` draws both. Where the network cannot be
-    copied, or autograd cannot follow it, since its layers may be a user's own, it says so once and adds nothing.
+    Also ``weight_alignment`` and ``weight_ratio``, layer -> cosine and ratio of norms of its feedback matrix and
+    ``W0``, where there is one of each. See `brodmann.telemetry.alignment`; `brodmann.figures.alignment_by_epoch` draws
+    the cosines. Where the network cannot be copied, or autograd cannot follow it, since its layers may be a user's own,
+    it says so once and adds nothing.
     """
 
     def __init__(self, x: Tensor, y: Tensor) -> None:
@@ -105,5 +106,6 @@ class AlignmentRecord(Callback):
                 return
             cosines = {layer.layer: layer.cosine for layer in found}
             row["alignment"] = {name: None if isnan(value) else round(value, 4) for name, value in cosines.items()}
-            weights = {layer.layer: layer.weight_cosine for layer in found}
-            row["weight_alignment"] = {name: round(value, 4) for name, value in weights.items() if value is not None}
+            for key, field in (("weight_alignment", "weight_cosine"), ("weight_ratio", "weight_ratio")):
+                values = {layer.layer: getattr(layer, field) for layer in found}
+                row[key] = {name: round(value, 4) for name, value in values.items() if value is not None}
