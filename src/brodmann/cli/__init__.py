@@ -7,6 +7,8 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import tyro
@@ -35,33 +37,25 @@ Command = (
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; exits with 2 on a user's error, 128 + signal when stopped."""
+    _prepare_terminal()
+    with _as_exit_status():
+        _run(sys.argv[1:] if arguments is None else arguments)
+
+
+def _prepare_terminal() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character shows its code
             stream.reconfigure(errors="backslashreplace")
     if os.environ.get("COLUMNS") == "0":  # a terminal that does not know its width, into which no letter fits
         del os.environ["COLUMNS"]
         OUT.width = shutil.get_terminal_size().columns
+
+
+@contextmanager
+def _as_exit_status() -> Iterator[None]:
+    """Turns what a user can mend into a line of text and the exit status 2; other errors pass."""
     try:
-        arguments = _without_imports(sys.argv[1:] if arguments is None else arguments)
-        import_extensions()
-        if arguments == ["--version"]:
-            print(f"brodmann {__version__}")
-            return
-        command: Any = tyro.cli(
-            Command,
-            prog="brodmann",
-            description=(
-                "Train deep networks without backpropagation, by Selective Adaptive Learning. `brodmann COMMAND "
-                "--help` lists a command's options, `brodmann --version` prints the version. `brodmann --import "
-                "FILE COMMAND` first imports a file or module that registers rules of your own."
-            ),
-            args=_data_first(arguments),
-        )
-        if isinstance(command, Train) and command.resume is not None:
-            command.check_resumed(arguments[1:])
-        command.run()
-        if sys.stdout is not None:  # it may have been closed
-            sys.stdout.flush()
+        yield
     except BrodmannError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -82,6 +76,29 @@ def main(arguments: list[str] | None = None) -> None:
         else:  # names too long, folders that cannot be read or emptied
             print(f"error: Cannot use {error.filename}: {error.strerror}. Choose another path.", file=sys.stderr)
         sys.exit(2)
+
+
+def _run(arguments: list[str]) -> None:
+    arguments = _without_imports(arguments)
+    import_extensions()
+    if arguments == ["--version"]:
+        print(f"brodmann {__version__}")
+        return
+    command: Any = tyro.cli(
+        Command,
+        prog="brodmann",
+        description=(
+            "Train deep networks without backpropagation, by Selective Adaptive Learning. `brodmann COMMAND --help` "
+            "lists a command's options, `brodmann --version` prints the version. `brodmann --import FILE COMMAND` "
+            "first imports a file or module that registers rules of your own."
+        ),
+        args=_data_first(arguments),
+    )
+    if isinstance(command, Train) and command.resume is not None:
+        command.check_resumed(arguments[1:])
+    command.run()
+    if sys.stdout is not None:  # it may have been closed
+        sys.stdout.flush()
 
 
 def _without_imports(arguments: list[str]) -> list[str]:
@@ -113,6 +130,7 @@ def _data_first(arguments: list[str]) -> list[str]:
 
 
 def _is_number(word: str) -> bool:
+    """Whether a word is a number as Python reads it: unlike cells of tables, options may be 1_000."""
     try:
         float(word)
     except ValueError:
