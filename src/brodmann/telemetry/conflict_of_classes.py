@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,53 +70,81 @@ def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[ClassCon
             f"and {tuple(target.shape)} {target.dtype}."
         )
     with quiet_copy(network) as twin:
-        # Lists: a layer may stand in several places, whose rows count as rows of one batch.
-        inputs: dict[nn.Module, list[Tensor]] = defaultdict(list)
-        choices: dict[nn.Module, list[Route | Choice]] = defaultdict(list)
+        inputs, choices = _seen(twin, x)
+        errors = _errors(twin, x, target)
+    return [
+        _conflict_of(name, layer, inputs[layer], errors[layer], choices.get(layer, []), target)
+        for name, layer in twin.area_layers()
+        if layer in inputs and layer in errors
+    ]
 
-        def keep(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
-            assert isinstance(layer, AreaLinear)
-            if arguments[0].ndim != 2:
-                raise BrodmannError(
-                    "The conflict of classes can be measured only for layers with one row per sample, not for "
-                    "convolutions or sequences."
-                )
-            inputs[layer].append(arguments[0])
-            choice = arguments[1] if len(arguments) > 1 else None
-            routed = layer.areas is not None and layer.budget > 1
-            if routed and layer.router is not None:
-                choices[layer].append(layer.router(arguments[0]))
-            elif routed and choice is not None:
-                choices[layer].append(choice)
 
-        hooks = [layer.register_forward_pre_hook(keep) for _, layer in twin.area_layers()]
-        with torch.no_grad():
-            twin(x)
-        for hook in hooks:  # a step of a network that may recruit begins with inference
-            hook.remove()
-        errors: dict[nn.Module, list[Tensor]] = defaultdict(list)  # from the last place to the first
-        twin.learn(x, target, lr=0.0, observe=lambda layer, error: errors[layer].append(error))
-    rows = []
-    for name, layer in twin.area_layers():
-        if layer not in errors or layer not in inputs:
-            continue
-        delta, h = torch.cat(errors[layer][::-1]).double(), torch.cat(inputs[layer]).double()
-        classes = target.repeat(len(inputs[layer]))
-        if len(h) != len(classes):
+# Lists by layer: one may stand in several places, whose rows count as rows of one batch.
+_Tensors = dict[nn.Module, list[Tensor]]
+_Choices = dict[nn.Module, list[Route | Choice]]
+
+
+def _seen(twin: Network, x: Tensor) -> tuple[_Tensors, _Choices]:
+    """Returns what each layer takes, and the areas that are chosen where it has several.
+
+    Its hooks end with it: a step of a network that may recruit begins with inference.
+    """
+    inputs: _Tensors = defaultdict(list)
+    choices: _Choices = defaultdict(list)
+
+    def keep(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
+        assert isinstance(layer, AreaLinear)
+        if arguments[0].ndim != 2:
             raise BrodmannError(
-                f"The conflict of classes can be measured only for layers with one row per sample, but '{name}' has "
-                "other rows."
+                "The conflict of classes can be measured only for layers with one row per sample, not for "
+                "convolutions or sequences."
             )
-        if layer.biased:  # a weight on an input that is always one
-            h = torch.cat((h, torch.ones_like(h[:, :1])), 1)
-        area = torch.zeros(len(h), dtype=torch.int64, device=h.device)
-        pooled, opposed_pooled = _cancelled(delta, h, area, classes)
-        if layer in choices:
-            area, gate = (torch.cat([getattr(one, part) for one in choices[layer]]) for part in ("area", "gate"))
-            delta = delta * gate[:, None] if layer.gated else delta
-        inside, opposed_inside = _cancelled(delta, h, area, classes)
-        rows.append(ClassConflict(name, inside, pooled, opposed_inside, opposed_pooled))
-    return rows
+        inputs[layer].append(arguments[0])
+        choice = arguments[1] if len(arguments) > 1 else None
+        routed = layer.areas is not None and layer.budget > 1
+        if routed and layer.router is not None:
+            choices[layer].append(layer.router(arguments[0]))
+        elif routed and choice is not None:
+            choices[layer].append(choice)
+
+    with ExitStack() as hooks, torch.no_grad():
+        for _, layer in twin.area_layers():
+            hooks.enter_context(layer.register_forward_pre_hook(keep))
+        twin(x)
+    return inputs, choices
+
+
+def _errors(twin: Network, x: Tensor, target: Tensor) -> _Tensors:
+    """Returns the errors that arrive at each layer, in the order of its places."""
+    errors: _Tensors = defaultdict(list)  # from the last place to the first
+    twin.learn(x, target, lr=0.0, observe=lambda layer, error: errors[layer].insert(0, error))
+    return errors
+
+
+def _conflict_of(
+    name: str,
+    layer: AreaLinear,
+    inputs: list[Tensor],
+    errors: list[Tensor],
+    choices: list[Route | Choice],
+    target: Tensor,
+) -> ClassConflict:
+    delta, h = torch.cat(errors).double(), torch.cat(inputs).double()
+    classes = target.repeat(len(inputs))
+    if len(h) != len(classes):
+        raise BrodmannError(
+            f"The conflict of classes can be measured only for layers with one row per sample, but '{name}' has "
+            "other rows."
+        )
+    if layer.biased:  # a weight on an input that is always one
+        h = torch.cat((h, torch.ones_like(h[:, :1])), 1)
+    area = torch.zeros(len(h), dtype=torch.int64, device=h.device)
+    pooled, opposed_pooled = _cancelled(delta, h, area, classes)
+    if choices:
+        area, gate = (torch.cat([getattr(one, part) for one in choices]) for part in ("area", "gate"))
+        delta = delta * gate[:, None] if layer.gated else delta
+    inside, opposed_inside = _cancelled(delta, h, area, classes)
+    return ClassConflict(name, inside, pooled, opposed_inside, opposed_pooled)
 
 
 def _cancelled(delta: Tensor, x: Tensor, group: Tensor, target: Tensor) -> tuple[float, float]:
