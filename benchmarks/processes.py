@@ -56,9 +56,9 @@ def measure_row(areas: int, batch: int, repeats: int) -> dict[str, Any]:
         mixture, told["mixture"] = summed(GroupedMixture(INPUTS, WIDTH, OUTPUTS, areas))
         steps["mixture"] = lambda: mixture(*own)
     parallel.learn(x, y, lr=1e-3)  # areas exist from now on
-    before = parallel.processes.told
+    before = parallel.processes.bytes_sent
     parallel.learn(x, y, lr=1e-3)
-    told["together"] = parallel.processes.told - before
+    told["together"] = parallel.processes.bytes_sent - before
     times = dict(zip(steps, rounds(repeats, *steps.values(), block=BLOCK), strict=True))
     distributed.barrier()
     if parallel.processes.rank == 0:  # while the others wait

@@ -174,7 +174,7 @@ def changes_of(tensors: Iterable[Any]) -> list[int]:
     return [part._version for part in tensors if isinstance(part, Tensor) and not part.is_inference()]
 
 
-def check_left_alone(method: str, given: Iterable[Any], before: list[int]) -> None:
+def check_unmodified(method: str, given: Iterable[Any], before: list[int]) -> None:
     """Checks that a method of a user's own has not changed what it was given since `changes_of` returned ``before``.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from torch import Tensor, nn
 
 from .areas import Slab
-from .checks import changes_of, check_left_alone, check_sent, check_switch
+from .checks import changes_of, check_sent, check_switch, check_unmodified
 from .errors import BrodmannError
 from .origin import is_ours
 from .processes import Processes
@@ -64,7 +64,7 @@ class Context(NamedTuple):
 
     def rate_of(self, layer: Layer) -> float:
         """Returns the multiple of the learning rate for all that one layer holds."""
-        if layer.frozen_itself:
+        if layer.frozen_here:
             return 0.0
         return 1.0 if self.layer_rates is None else self.layer_rates.get(layer, 1.0)
 
@@ -82,7 +82,7 @@ class Context(NamedTuple):
         if self.observe is not None:
             before = changes_of((error,))
             self.observe(layer, error)
-            check_left_alone("The observer of errors", (error,), before)
+            check_unmodified("The observer of errors", (error,), before)
         return self.clipped(error)
 
     def clipped(self, error: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ def as_rows(x: Tensor) -> Tensor:
     return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
 
 
-def as_before(rows: Tensor, leading: tuple[int, ...]) -> Tensor:
+def unflatten_rows(rows: Tensor, leading: tuple[int, ...]) -> Tensor:
     """Returns (rows, n) as (*leading, n), see `as_rows`."""
     return rows if len(leading) == 1 else rows.reshape(*leading, rows.shape[-1])
 
@@ -173,7 +173,7 @@ class Layer(nn.Module, ABC):
     |      | what it holds itself              | that, and all layers inside |
     |------|-----------------------------------|-----------------------------|
     | ever | `moves`                           | `can_learn`                 |
-    | now  | `moves` and not ``frozen_itself`` | `learns`                    |
+    | now  | `moves` and not ``frozen_here`` | `learns`                    |
 
     Source: our choice.
     """
@@ -184,7 +184,7 @@ class Layer(nn.Module, ABC):
     learning_only: tuple[str, ...] = ()
     """Class attribute: what it holds for learning alone, by the names of its attributes, such as a readout for a loss
     of its own: `Network.active_parameters` leaves that out, as it does feedback paths."""
-    frozen_itself: bool = False
+    frozen_here: bool = False
     """Whether what it holds itself, besides the layers inside it, stays as it is; see `frozen`."""
 
     @property
@@ -249,7 +249,7 @@ class Layer(nn.Module, ABC):
     @property
     def learns(self) -> bool:
         """Whether `learn` moves anything in it as it is now, so that an error must come down."""
-        return any(part.moves and not part.frozen_itself for part in self._layers())
+        return any(part.moves and not part.frozen_here for part in self._layers())
 
     @property
     def frozen(self) -> bool:
@@ -258,13 +258,13 @@ class Layer(nn.Module, ABC):
         Setting it reaches all layers inside, at any depth. It reads True if nothing in it would move.
         """
         moving = [part for part in self._layers() if part.moves]
-        return all(part.frozen_itself for part in moving) if moving else self.frozen_itself
+        return all(part.frozen_here for part in moving) if moving else self.frozen_here
 
     @frozen.setter
     def frozen(self, frozen: bool) -> None:
         check_switch(frozen=frozen)
         for part in self._layers():
-            part.frozen_itself = frozen
+            part.frozen_here = frozen
 
     def _layers(self) -> Iterator[Layer]:
         """Yields itself, and the layers inside it at any depth."""
@@ -292,11 +292,11 @@ class Gathering(Layer):
     def hand_over(self, part: Any, context: Context) -> None:
         """Moves by what `learn` made of one error: at once, or later together with the other places."""
         if context.gathered is None:
-            self.move_by([part], context)
+            self.move_together([part], context)
         else:
             context.gathered.setdefault(self, []).append(part)
 
-    def move_by(self, parts: list[Any], context: Context) -> None:
+    def move_together(self, parts: list[Any], context: Context) -> None:
         """Moves by what was handed over in all places, and in all processes that make the step."""
         processes = context.processes
         if processes is None:

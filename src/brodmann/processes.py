@@ -14,7 +14,7 @@ from .errors import BrodmannError
 from .generators import Draws
 
 MOST = 16
-"""Numbers that a message of `Processes.of_each` holds: all are of one size, so that none is taken for another."""
+"""Numbers in a message of `Processes.numbers_of_each`: all are of one size, so that none is taken for another."""
 
 
 class Processes:
@@ -26,7 +26,7 @@ class Processes:
         group: The group, or None for all processes.
         rank: Number of this process in the group, from 0.
         count: How many there are.
-        told: Bytes that this process has told each of the others.
+        bytes_sent: Bytes that this process has sent to each of the others.
     """
 
     def __init__(self, group: Any = None) -> None:
@@ -47,7 +47,7 @@ class Processes:
         self.rank, self.count = distributed.get_rank(group), distributed.get_world_size(group)
         if self.rank < 0:
             raise BrodmannError("This process is none of the group's: build a Parallel only in those that are.")
-        self.told = 0
+        self.bytes_sent = 0
         self._draws = Draws(0)
 
     def draw_from(self, seed: int) -> None:
@@ -68,11 +68,11 @@ class Processes:
         bounds = list(pairwise(accumulate(sizes, initial=0)))
         return slice(*bounds[self.rank if rank is None else rank])
 
-    def of_each(self, what: str, *numbers: float) -> list[list[float]]:
+    def numbers_of_each(self, what: str, *numbers: float) -> list[list[float]]:
         """Returns the numbers that each process gives, as float64, in the order of the processes.
 
         Args:
-            what: What they are told for, such as a step.
+            what: What they are for, such as a step.
             *numbers: Equally many in all processes, at most `MOST`.
 
         Raises:
@@ -103,7 +103,7 @@ class Processes:
         """Returns sums over the processes: tensors of one dtype, each of the same shape in all processes."""
         joined = torch.cat([tensor.reshape(-1) for tensor in tensors])
         distributed.all_reduce(joined, group=self.group)
-        self.told += joined.nbytes
+        self.bytes_sent += joined.nbytes
         parts = torch.split(joined, [tensor.numel() for tensor in tensors])
         return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
@@ -114,13 +114,13 @@ class Processes:
             BrodmannError: They are of other shapes or dtypes in another process.
         """
         form = zlib.crc32(repr([(tuple(tensor.shape[1:]), tensor.dtype) for tensor in tensors]).encode())
-        told = self.of_each("the rows of a layer", tensors[0].shape[0], form)
-        if others := [rank for rank, (_, other) in enumerate(told) if other != form]:
+        every = self.numbers_of_each("the rows of a layer", tensors[0].shape[0], form)
+        if others := [rank for rank, (_, other) in enumerate(every) if other != form]:
             raise BrodmannError(
                 f"Process {others[0]} has rows of another shape or dtype than process {self.rank}, where layers above "
                 "have moved already: build the networks alike, and give samples, weights and targets of one shape."
             )
-        return [int(count) for count, _ in told]
+        return [int(count) for count, _ in every]
 
     def rows(self, *tensors: Tensor, counts: list[int] | None = None) -> list[Tensor]:
         """Returns the rows of all processes, (all rows, ...), in the order of the processes.
@@ -149,5 +149,5 @@ class Processes:
         """Returns the tensors of all processes, which have one shape."""
         parts = [torch.empty_like(own) for _ in range(self.count)]
         distributed.all_gather(parts, own.contiguous(), group=self.group)
-        self.told += own.nbytes
+        self.bytes_sent += own.nbytes
         return parts

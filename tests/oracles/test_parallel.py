@@ -200,19 +200,19 @@ def own_batches() -> float:
 def traffic(areas: int) -> int:
     """Returns how many bytes one process tells the other in a step of so many areas."""
     together = Parallel(Network(mlp(5, 3, width=16, areas=areas, shared="off", router={"cells": 64})))
-    before = together.processes.told
+    before = together.processes.bytes_sent
     together.learn(*batch("", 0)[:2])
-    return together.processes.told - before
+    return together.processes.bytes_sent - before
 
 
 def traffic_of_many_rows() -> tuple[int, int]:
     """Returns how many bytes one process tells the other in a step of many rows, and those of its weights."""
     fixed = {"routing": "layer", "router": {"learned": False}}
     together = Parallel(Network(BODIES["mlp"](**{**SMOOTH, "areas": 3, **fixed})))
-    before = together.processes.told
+    before = together.processes.bytes_sent
     x, y, _ = batch("many rows", 0)
     together.learn(x.repeat(8, 1, 1), y.repeat(8, 1))
-    return together.processes.told - before, sum(part.nbytes for part in together.network.body.parameters())
+    return together.processes.bytes_sent - before, sum(part.nbytes for part in together.network.body.parameters())
 
 
 def trained() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

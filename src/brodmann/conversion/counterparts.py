@@ -68,7 +68,7 @@ def counterpart(step: Step, parts: Parts, output_rows: int, *, lowest: bool) -> 
     if frozen:
         for part in layer.modules():
             if isinstance(part, Gathering):  # not a batch norm, whose statistics go on
-                part.frozen_itself = True
+                part.frozen_here = True
     return layer
 
 

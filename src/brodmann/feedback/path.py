@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..areas import AreaMap, Slab, map_of_parts
-from ..checks import changes_of, check_left_alone, check_sent
+from ..checks import changes_of, check_sent, check_unmodified
 from ..errors import BrodmannError, lacks_memory
 from ..generators import Draws
 from ..kernels import Groups
@@ -329,7 +329,7 @@ def error_below(feedback: Feedback, signal: Signal) -> Tensor:
         came = f"{tuple(below.shape)} {below.dtype}" if isinstance(below, Tensor) else type(below).__name__
         raise BrodmannError(f"{name}.error should return the error below, {tuple(x.shape)} {x.dtype}, got {came}.")
     if not is_ours(feedback):
-        check_left_alone(f"{name}.error", _read(signal), before)
+        check_unmodified(f"{name}.error", _read(signal), before)
         told(check_sent, f"{name}.error", [below], [x, signal.delta])
     return below
 
@@ -339,7 +339,7 @@ def let_learn(feedback: Feedback, signal: Signal, lr: float, decay: float, area_
     before = [] if is_ours(feedback) else changes_of(_read(signal))
     feedback.learn(signal, lr, decay, area_lr, area_decay)
     if not is_ours(feedback):
-        check_left_alone(f"{type(feedback).__name__}.learn", _read(signal), before)
+        check_unmodified(f"{type(feedback).__name__}.learn", _read(signal), before)
 
 
 def _read(signal: Signal) -> list[Any]:

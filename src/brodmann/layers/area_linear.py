@@ -16,10 +16,10 @@ from ..errors import BrodmannError
 from ..feedback import Feedback, KolenPollack, Shape, Signal, build_feedback, error_below, let_learn
 from ..held import Held
 from ..kernels import Groups
-from ..layer import Context, as_before, as_rows
+from ..layer import Context, as_rows, unflatten_rows
 from ..origin import is_ours
 from ..processes import Processes
-from ..routing import Choice, Chosen, Route, Router, build_router, checked_route, sketch, spread
+from ..routing import Choice, Chosen, Route, Router, build_router, checked_route, repeat_rows, sketch
 from ..storage import storage_dtype
 from ..updates import SGD, Factors, UpdateRule, check_counts, check_rule
 from .maps import Maps
@@ -193,7 +193,7 @@ class AreaLinear(Maps):
             out = self._followed(rows, choice)
         else:
             out, _ = self._output(rows, choice, _groups(rows, choice))
-        return as_before(out, x.shape[:-1])
+        return unflatten_rows(out, x.shape[:-1])
 
     def _followed(self, rows: Tensor, choice: Chosen) -> Tensor:
         """Computes the output by operations that autograd and compilers know."""
@@ -202,10 +202,10 @@ class AreaLinear(Maps):
             out = self.shared(rows)
         if self.areas is not None:
             count = rows.shape[0]
-            area = rows.new_zeros(count, dtype=torch.int64) if choice is None else spread(choice.area, count)
+            area = rows.new_zeros(count, dtype=torch.int64) if choice is None else repeat_rows(choice.area, count)
             own = self.areas(rows, area)
             if self.gated and choice is not None:
-                own = spread(choice.gate, count)[:, None] * own
+                own = repeat_rows(choice.gate, count)[:, None] * own
             out = own if out is None else out + own
         assert out is not None
         return out
@@ -214,7 +214,7 @@ class AreaLinear(Maps):
         """Computes the output, (rows, out), by compiled kernels, and the areas' own part of it, if there are any."""
         own = part = None if self.areas is None else self.areas.product(rows, groups)
         if own is not None and self.gated and route is not None:
-            part = spread(route.gate, own.shape[0])[:, None] * own
+            part = repeat_rows(route.gate, own.shape[0])[:, None] * own
         out = part if self.shared is None else self.shared.product(rows, groups, beside=part)
         assert out is not None
         return out, own
@@ -233,7 +233,7 @@ class AreaLinear(Maps):
         out, own = self._output(rows, route, groups)
         needed = own if route is not None and route.learned else None
         leading = x.shape[:-1]
-        return as_before(out, leading), AreaTrace(rows, needed, route, groups, leading)
+        return unflatten_rows(out, leading), AreaTrace(rows, needed, route, groups, leading)
 
     @unrecorded
     def learn(self, trace: AreaTrace, error: Tensor, context: Context) -> Tensor | None:
@@ -275,10 +275,10 @@ class AreaLinear(Maps):
         return self._below(self._signal(trace, context.clipped(error), context), trace)
 
     @unrecorded
-    def move_by(self, parts: list[tuple[Signal, Route | None]], context: Context) -> None:
+    def move_together(self, parts: list[tuple[Signal, Route | None]], context: Context) -> None:
         """Processes tell one another the gradient of one map; for those of several see `of_all`."""
         if context.processes is None or not self.learns_by_gradient:
-            super().move_by(parts, context)
+            super().move_together(parts, context)
             return
         signal = Signal.joined([signal for signal, _ in parts])
         gradient, of_bias = (Factors(signal.delta, x).dense() for x in (signal.x, None))
@@ -337,7 +337,7 @@ class AreaLinear(Maps):
         """Returns what the feedback path and the updates are told."""
         delta = part_delta = as_rows(error)
         if self.gated and trace.route is not None:
-            part_delta = spread(trace.route.gate, len(delta))[:, None] * delta
+            part_delta = repeat_rows(trace.route.gate, len(delta))[:, None] * delta
         output_error, output = context.output_error, context.output
         if output_error is not None:
             output_error = as_rows(output_error)
@@ -349,7 +349,7 @@ class AreaLinear(Maps):
     def _below(self, signal: Signal, trace: AreaTrace) -> Tensor | None:
         if self.feedback is None:
             return None
-        return as_before(error_below(self.feedback, signal), trace.leading)
+        return unflatten_rows(error_below(self.feedback, signal), trace.leading)
 
     def check_error(self, error: Tensor, leading: tuple[int, ...], x: Tensor) -> None:
         """Checks that an error is one of the output, (*leading, out), for x; raises a `BrodmannError`."""

@@ -287,7 +287,7 @@ class Graph(Container):
                 if part is not None:
                     errors[source] = errors[source] + part if source in errors else part
         for layer, parts in gathered.items():
-            layer.move_by(parts, context)
+            layer.move_together(parts, context)
         below = errors.get(self.inputs[0])
         return below if below is None or self.sends_down else None
 

@@ -15,7 +15,7 @@ from ..held import Held
 from ..layer import Context, Gathering
 from ..storage import computing
 from ..updates import UpdateRule, rule_reads_rows
-from .weights import move_pair
+from .weights import move_with_follower
 
 
 class Maps(Gathering):
@@ -138,4 +138,4 @@ class Maps(Gathering):
         gradient, of_bias = context.summed(gradient, of_bias)
         lr, feedback_lr = context.lr_of(self, "shared"), context.lr_of(self, "feedback")
         with context.same_draws():
-            move_pair(self.shared, self.feedback, gradient, lr, feedback_lr, of_bias)
+            move_with_follower(self.shared, self.feedback, gradient, lr, feedback_lr, of_bias)

@@ -12,7 +12,7 @@ from ..autograd import unrecorded
 from ..errors import BrodmannError
 from ..kernels import Groups
 from ..layer import Container, Context
-from ..routing import Chosen, Route, side_by_side
+from ..routing import Chosen, Route, stack_steps
 from .area_linear import AreaLinear, AreaTrace
 from .cells import Cell, PullBack, State
 
@@ -148,12 +148,12 @@ class Recurrent(Container):
 
 def _of_all(steps: list[AreaTrace]) -> AreaTrace:
     """Returns the traces of single steps as one, in which each row keeps the route that it took at its step."""
-    x = side_by_side([step.x for step in steps])
+    x = stack_steps([step.x for step in steps])
     own = [step.own for step in steps if step.own is not None]
     routes = [step.route for step in steps if step.route is not None]
     route = Route.of_steps(routes) if routes else None
     groups = Groups.single(len(x), x.device) if route is None else route.groups_of(len(x))
-    return AreaTrace(x, side_by_side(own) if own else None, route, groups, (*steps[0].leading, len(steps)))
+    return AreaTrace(x, stack_steps(own) if own else None, route, groups, (*steps[0].leading, len(steps)))
 
 
 def _at_step(context: Context, step: int, steps: int) -> Context:

@@ -68,7 +68,7 @@ class Steering(NamedTuple):
             BrodmannError: The router cannot merge them, or one of the layers that are ``changing`` by it is frozen.
         """
         self.router.check_merge(kept, gone)
-        if any(layer.moves and layer.frozen_itself for layer in changing):
+        if any(layer.moves and layer.frozen_here for layer in changing):
             raise BrodmannError(
                 f"Cannot merge areas {kept} and {gone}: a layer that would change is frozen. Let it learn first, such "
                 "as by `layer.frozen = False`, or by another choice of `Network.frozen_layers`."

@@ -122,10 +122,10 @@ class Weights(Gathering):
             return
         gradient = sum(parts[1:], parts[0]).flatten(1)
         lr, feedback_lr = context.lr_of(self, "shared"), context.lr_of(self, "feedback")
-        move_pair(self.shared, self.feedback, gradient, lr, feedback_lr)
+        move_with_follower(self.shared, self.feedback, gradient, lr, feedback_lr)
 
 
-def move_pair(
+def move_with_follower(
     shared: Slab, path: Feedback | None, gradient: Tensor, lr: float, feedback_lr: float, of_bias: Tensor | None = None
 ) -> None:
     """Moves the one map of a layer, and feedback weights that follow it, by gradients (out, in) and (out,)."""

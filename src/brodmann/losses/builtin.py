@@ -236,7 +236,7 @@ class SumOfSquares(LossTraits):
     def value_and_error(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Returns the loss and ``dL/d output = w_i (output - target)``, shaped like the output."""
         error = _difference(output, target)
-        weighted = error if weight is None else error * _of_each(weight, error[..., :1])
+        weighted = error if weight is None else error * _weights_like(weight, error[..., :1])
         return (weighted * error).sum() / 2, weighted
 
 
@@ -278,13 +278,13 @@ def _share(values: Tensor, weight: Tensor | None, normalised: bool, within: Tens
     """
     count = values.numel()
     if not normalised or (weight is None and within is None):
-        return 1 / count if weight is None else _of_each(weight, values) / count
-    weight = torch.ones_like(values) if weight is None else _of_each(weight, values)
+        return 1 / count if weight is None else _weights_like(weight, values) / count
+    weight = torch.ones_like(values) if weight is None else _weights_like(weight, values)
     total = weight.sum() if within is None else (weight * within).sum()
     return weight / total.clamp_min(torch.finfo(values.dtype).tiny)
 
 
-def _of_each(weight: Tensor, values: Tensor) -> Tensor:
+def _weights_like(weight: Tensor, values: Tensor) -> Tensor:
     """Returns the weights of samples in the shape of a value of each."""
     if weight.numel() != values.numel():
         raise BrodmannError(

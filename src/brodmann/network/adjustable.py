@@ -76,7 +76,7 @@ class Adjustable(HoldsLoss):
         Raises:
             BrodmannError: These are no names, or there is no such layer.
         """
-        return [name for name, layer in learning_layers(self.body) if layer.frozen_itself]
+        return [name for name, layer in learning_layers(self.body) if layer.frozen_here]
 
     @frozen_layers.setter
     def frozen_layers(self, names: Sequence[str]) -> None:
@@ -95,7 +95,7 @@ class Adjustable(HoldsLoss):
         layers = dict(learning_layers(self.body))
         check_names(names, layers)
         for name, layer in layers.items():
-            layer.frozen_itself = any(covers(name, part) for part in names)
+            layer.frozen_here = any(covers(name, part) for part in names)
 
     @property
     def protected_areas(self) -> dict[str, list[int]]:

@@ -22,7 +22,7 @@ from ..losses import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError, S
 from ..losses.facts import name_of_loss
 from ..origin import is_ours
 
-LEARNING_ALONE = ("update", "feedback", "dropout", "pooling", "recompute", "readout_scale", "novelty")
+ONLY_FOR_LEARNING = ("update", "feedback", "dropout", "pooling", "recompute", "readout_scale", "novelty")
 """Arguments of builders that change how a body starts and learns, and not what it computes from equal weights."""
 RESTORED: tuple[type, ...] = (CrossEntropy, BinaryCrossEntropy, MeanSquaredError, SumOfSquares)
 """Losses that a file can restore."""
@@ -166,7 +166,7 @@ def _difference(saved: dict[str, Any], given: dict[str, Any]) -> str | None:
     """
     one, other = every_argument(saved), every_argument(given)
     for name in [*one, *other]:
-        if name not in LEARNING_ALONE and one.get(name) != other.get(name):
+        if name not in ONLY_FOR_LEARNING and one.get(name) != other.get(name):
             return f"its {name} is {one.get(name)!r}, but that of the body is {other.get(name)!r}"
     return None
 

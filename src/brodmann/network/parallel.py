@@ -22,10 +22,10 @@ from ..processes import MOST, Processes
 from ..routing import Recruiting
 from ..several import Several, check_batch, of_each, parts_in, rows_of, sample_count
 from .adjustable import routers
+from .agreement import Agreement, shares_of
 from .files import describe_loss
 from .learning import check_alone
 from .network import Network, check_network
-from .together import Together, shares_of
 
 BATCHES = ("whole", "own")
 
@@ -50,7 +50,7 @@ class Parallel:
 
     Attributes:
         network: The network of this process.
-        processes: Who makes the steps; ``processes.told`` counts the bytes that went to each of the others.
+        processes: Who makes the steps; ``processes.bytes_sent`` counts the bytes that went to each of the others.
     """
 
     def __init__(self, network: Network, group: Any = None, *, batches: str = "whole") -> None:
@@ -127,7 +127,7 @@ class Parallel:
         self, x: Several, target: Several, weight: Tensor | None, lr: float | None, observe: Observer | None
     ) -> tuple[Tensor, Any]:
         """Makes a step; returns the loss of all processes and the output of this one."""
-        together, batch = Together(self.processes), 0.0
+        agreement, batch = Agreement(self.processes), 0.0
         seed = int(torch.randint(2**52, (), device="cpu"))  # as a float64 can tell it
         draws: AbstractContextManager[None] = nullcontext()
         try:
@@ -143,7 +143,7 @@ class Parallel:
             facts = facts_of(self.network.loss)
             with draws:
                 pending, error, loss = self.network.forward_pass(x, target, weight, lr, observe)
-                error, loss = together.agree(
+                error, loss = agreement.agree(
                     error,
                     loss,
                     lr=pending.context.lr,
@@ -157,7 +157,7 @@ class Parallel:
                 context = pending.context._replace(processes=self.processes)
                 self.network.error_pass(pending._replace(context=context), error)
         except Exception as error:
-            together.give_up(error)
+            agreement.give_up(error)
             raise
         return loss, pending.output
 
@@ -167,7 +167,7 @@ class Parallel:
         return self._whole
 
     def check_equal(self) -> None:
-        """Checks that all processes hold the same network, bit for bit: they call it together, now and then.
+        """Checks that all processes hold the same network, bit for bit: they call it agreement, now and then.
 
         Raises:
             BrodmannError: They do not, as where processors of different kinds round differently.
@@ -176,7 +176,7 @@ class Parallel:
         for name, tensor in sorted(self.network.learning_state().items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-        digests = self.processes.of_each("a comparison of networks", *digest.digest()[:MOST])
+        digests = self.processes.numbers_of_each("a comparison of networks", *digest.digest()[:MOST])
         if apart := [rank for rank, of_rank in enumerate(digests) if of_rank != digests[0]]:
             raise BrodmannError(
                 f"Processes {', '.join(map(str, apart))} hold other networks than process 0: give all of them the same "
@@ -184,7 +184,7 @@ class Parallel:
             )
 
     def copy_first(self) -> None:
-        """Takes over the state of the first process's network: after a change there, all processes call it together.
+        """Takes over the state of the first process's network: after a change there, all processes call it agreement.
 
         Raises:
             BrodmannError: The networks differ in more than numbers.
@@ -204,7 +204,7 @@ class Parallel:
                 self.network.load_learning_state(received)
         except RuntimeError:
             fits = False
-        if others := [rank for rank, (right,) in enumerate(processes.of_each("a network", fits)) if not right]:
+        if others := [rank for rank, (right,) in enumerate(processes.numbers_of_each("a network", fits)) if not right]:
             raise BrodmannError(
                 f"The network of process {others[0]} has other parts than that of process 0: build it by the same "
                 "code, with the same arguments, in all of them."
@@ -225,7 +225,7 @@ class Parallel:
     def _settings(self, weight: Tensor | None) -> float:
         """Returns a number that stands for all that processes must have in common beside the batch."""
         network = self.network
-        frozen = [layer.frozen_itself for layer in self._layers]
+        frozen = [layer.frozen_here for layer in self._layers]
         protected = [sorted(router.protected) for router in self._routers]
         loss = self._description_of(network.loss)
         return zlib.crc32(repr((network.clip, network.rates, loss, frozen, protected, weight is None)).encode())

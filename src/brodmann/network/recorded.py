@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..autograd import unrecorded
 from ..kernels.fusion import fuse
-from ..recording import Departure, Program, Recorder
+from ..recording import DoesNotFit, Program, Recorder
 from .network import Network
 from .own_parts import own_part
 from .unchanged import Unchanged
@@ -105,7 +105,7 @@ class Recorded:
             return None
         try:
             made = attempt.program.run(inputs, rate)
-        except Departure:
+        except DoesNotFit:
             return None
         attempt.replays += 1
         return made

@@ -6,8 +6,8 @@ themselves.
 
 from .memory import View
 from .numbers import Answer, Rate
-from .program import Departure, Program
+from .program import DoesNotFit, Program
 from .recorder import Call, Recorder
 from .telling import recorder_here, told
 
-__all__ = ["Answer", "Call", "Departure", "Program", "Rate", "Recorder", "View", "recorder_here", "told"]
+__all__ = ["Answer", "Call", "DoesNotFit", "Program", "Rate", "Recorder", "View", "recorder_here", "told"]

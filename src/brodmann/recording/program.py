@@ -20,7 +20,7 @@ from .recorder import Recorder
 _ZEROS = {"zeros", "zeros_like", "new_zeros"}
 
 
-class Departure(Exception):  # noqa: N818  # no error: what was recorded does not fit these inputs
+class DoesNotFit(Exception):  # noqa: N818  # no error: what was recorded does not fit these inputs
     """What was recorded goes another way for these inputs. Nothing has moved yet."""
 
 
@@ -92,7 +92,7 @@ class Program:
             rate: Learning rate, above 0, None where it was recorded without one.
 
         Raises:
-            Departure: It would have to go another way. The generator stands where it stood.
+            DoesNotFit: It would have to go another way. The generator stands where it stood.
         """
         for own, given in zip(self._inputs, inputs, strict=True):
             own.become(given)
@@ -102,20 +102,20 @@ class Program:
         try:
             for function, arguments, keywords in self._first:
                 function(*arguments, **keywords)
-        except (RuntimeError, IndexError, Departure):  # such as a target that is no class: an ordinary call says so
+        except (RuntimeError, IndexError, DoesNotFit):  # such as a target that is no class: an ordinary call says so
             if drawn is not None:
                 torch.set_rng_state(drawn)
-            raise Departure from None
+            raise DoesNotFit from None
         for function, arguments, keywords in self._rest:
             function(*arguments, **keywords)
         return self.outputs
 
     def _go_by(self, rate: float) -> None:
-        """Hands on the multiples of a learning rate; raises a `Departure` where one of a tiny rate rounds to 0."""
+        """Hands on the multiples of a learning rate; raises a `DoesNotFit` where one of a tiny rate rounds to 0."""
         values = [multiple.at(rate) for *_, multiple in self._rated]
         for value, (arguments, place, _) in zip(values, self._rated, strict=True):
             if value == 0 and arguments[place] != 0:  # an ordinary call moves nothing there
-                raise Departure
+                raise DoesNotFit
         self._rate = rate
         for value, (arguments, place, _) in zip(values, self._rated, strict=True):
             arguments[place] = value
@@ -176,7 +176,7 @@ def _answered(
     """Calls what returns a whole number, and hands it to the calls that take it."""
     answer = function(*arguments)
     if takes_addresses(function) and (answer > 0) != (recorded > 0):  # a kernel that says that it could, or could not
-        raise Departure
+        raise DoesNotFit
     for others, place in receivers:
         others[place] = answer
 

@@ -43,7 +43,7 @@ class Route:
 
     @staticmethod
     def of_steps(steps: Sequence[Route]) -> Route:
-        """Returns the route of all steps of a sequence, see `side_by_side`: the same at each of them, or one for each.
+        """Returns the route of all steps of a sequence, see `stack_steps`: the same at each of them, or one for each.
 
         Products are those of each step: a router may have recruited in between.
         """
@@ -52,11 +52,11 @@ class Route:
             return first
         return Route(
             first.router,
-            side_by_side([step.x for step in steps]),
-            side_by_side([step.u for step in steps]),
-            side_by_side(products) if products else None,
-            side_by_side([step.cell for step in steps]),
-            side_by_side([step.area for step in steps]),
+            stack_steps([step.x for step in steps]),
+            stack_steps([step.u for step in steps]),
+            stack_steps(products) if products else None,
+            stack_steps([step.cell for step in steps]),
+            stack_steps([step.area for step in steps]),
         )
 
     @property
@@ -94,7 +94,7 @@ class Route:
         if rows == len(self.area):
             return self.groups
         if rows not in self._spread:
-            self._spread[rows] = Groups.of(spread(self.area, rows), self.router.areas)
+            self._spread[rows] = Groups.of(repeat_rows(self.area, rows), self.router.areas)
         return self._spread[rows]
 
     @cached_property
@@ -200,13 +200,13 @@ def checked_route(route: AnyRoute | None, x: Tensor, rows: Tensor) -> AnyRoute:
     return route
 
 
-def spread(of_samples: Tensor, rows: int) -> Tensor:
+def repeat_rows(of_samples: Tensor, rows: int) -> Tensor:
     """Returns what each sample has, (samples,), for each of its rows, (rows,), which lie together."""
     samples = of_samples.shape[0]  # len() would fix the batch of an exported graph
     return of_samples if rows == samples else of_samples[:, None].expand(-1, rows // samples).reshape(-1)
 
 
-def side_by_side(steps: Sequence[Tensor]) -> Tensor:
+def stack_steps(steps: Sequence[Tensor]) -> Tensor:
     """Returns what each step has, (samples, ...), for all rows, (samples * steps, ...): a sample's lie together."""
     return torch.stack(list(steps), 1).flatten(0, 1)
 
@@ -218,14 +218,14 @@ def weights_of_rows(weight: Tensor, rows: int) -> Tensor:
     rows in this way, as after a pooling of steps, each row has the sum of its sample's weights.
     """
     if weight.numel() and rows % weight.numel() == 0:
-        return spread(weight.reshape(-1), rows)
+        return repeat_rows(weight.reshape(-1), rows)
     if rows and weight.numel() % rows == 0:
         return weight.reshape(rows, -1).sum(1)
-    return spread(weight.reshape(len(weight), -1).sum(1), rows)
+    return repeat_rows(weight.reshape(len(weight), -1).sum(1), rows)
 
 
 def summed_by_sample(of_rows: Tensor, samples: int) -> Tensor:
-    """Returns the sum over the rows of each sample, (samples, ...), of what each row has, (rows, ...): see `spread`."""
+    """Returns sums over the rows of each sample, (samples, ...), of what each row has, (rows, ...)."""
     return of_rows if len(of_rows) == samples else of_rows.reshape(samples, -1, *of_rows.shape[1:]).sum(1)
 
 

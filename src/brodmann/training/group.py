@@ -51,4 +51,7 @@ class Group:
         """Returns the largest that any process gives, for each of several numbers."""
         if self._parallel is None:
             return list(numbers)
-        return [max(values) for values in zip(*self._parallel.processes.of_each("a training", *numbers), strict=True)]
+        return [
+            max(values)
+            for values in zip(*self._parallel.processes.numbers_of_each("a training", *numbers), strict=True)
+        ]

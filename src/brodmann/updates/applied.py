@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..checks import all_finite, changes_of, check_left_alone
+from ..checks import all_finite, changes_of, check_unmodified
 from ..errors import BrodmannError, DivergenceError, warn
 from ..origin import is_ours
 from .rule import Factors, UpdateRule
@@ -33,7 +33,7 @@ def apply_rule(
     read = (factors.delta, factors.x) if own else ()
     before, read_before = changes_of(watched), changes_of(read)
     returned: object = rule.apply(weight, state, factors, lr, decay)
-    check_left_alone(f"{name}.apply", read, read_before)
+    check_unmodified(f"{name}.apply", read, read_before)
     if returned is not None and returned is not weight:
         raise BrodmannError(f"{name}.apply should change the weight in place and return nothing.")
     if len(state) != len(given) or any(now is not old for now, old in zip(state.values(), given, strict=True)):

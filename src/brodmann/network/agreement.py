@@ -22,7 +22,7 @@ def shares_of(counts: Sequence[float], *, sums: bool) -> list[float]:
     return [1.0 if sums else count / total if total else 0.0 for count in counts]
 
 
-class Together:
+class Agreement:
     """The agreement of one step: either all processes make it, or none does.
 
     Attributes:
@@ -32,7 +32,7 @@ class Together:
     def __init__(self, processes: Processes) -> None:
         """Begins a step."""
         self.processes = processes
-        self._told = False
+        self._reported = False
 
     def agree(
         self,
@@ -68,7 +68,7 @@ class Together:
             DivergenceError: The loss of another process is not finite.
         """
         states, rates, batches, every_setting, every_shape, seeds, every_count, losses = zip(
-            *self._tell(DONE, lr, batch, settings, shapes, seed, counts, float(loss)), strict=True
+            *self._report(DONE, lr, batch, settings, shapes, seed, counts, float(loss)), strict=True
         )
         for rank, state in enumerate(states):
             if state != DONE:
@@ -88,9 +88,9 @@ class Together:
 
     def give_up(self, error: Exception) -> None:
         """Tells the others that this process cannot make the step, unless they have agreed on it already."""
-        if not self._told:
-            self._tell(DIVERGED if isinstance(error, DivergenceError) else FAILED)
+        if not self._reported:
+            self._report(DIVERGED if isinstance(error, DivergenceError) else FAILED)
 
-    def _tell(self, state: int, *numbers: float) -> list[list[float]]:
-        self._told = True
-        return self.processes.of_each("a step", state, *(numbers or [0.0] * 7))
+    def _report(self, state: int, *numbers: float) -> list[list[float]]:
+        self._reported = True
+        return self.processes.numbers_of_each("a step", state, *(numbers or [0.0] * 7))
