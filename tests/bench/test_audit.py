@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from brodmann.bench.case import Case
-from brodmann.bench.folder import read_rows
+from brodmann.bench.folder import read_choices, read_plan, read_rows
 from brodmann.bench.journal import read_journal
 from brodmann.bench.plan import Plan
 from brodmann.bench.recipes import PROTOCOL_OF, RECIPES, cases_of
@@ -34,7 +34,7 @@ def parts(folder: Path) -> tuple[list, list, dict, dict]:
         rows,
         trials,
         json.loads((folder / "choices.json").read_text()),
-        json.loads((folder / "plan.json").read_text()),
+        read_plan(folder),
     )
 
 
@@ -161,7 +161,7 @@ def run_otherwise(rows: list, plan: dict, **changes: Any) -> None:
         row["options"].update(changes)
         row["seed"], row["key"] = row["options"]["seed"], Case.of_row(row, alone=False).key
         if place is not None:
-            plan[row["key"]] = [*place[:4], row["seed"]]
+            plan[row["key"]] = place._replace(seed=row["seed"])
 
 
 def of(rows: list, method: str) -> list:
@@ -196,7 +196,7 @@ def cheat_protocol(rows: list, trials: list, choices: dict, plan: dict) -> None:
     for row in rows:
         row["protocol"] = "fixed"
         run_otherwise([row], plan)
-    plan.update({key: [recipe, "fixed", *place] for key, (recipe, _, *place) in plan.items()})
+    plan.update({key: place._replace(protocol="fixed") for key, place in plan.items()})
 
 
 def older_row(rows: list, trials: list, choices: dict, plan: dict) -> None:
@@ -271,7 +271,7 @@ def test_one_note_tells_of_all_sets_of_which_the_same_is_to_be_said() -> None:
 
 def test_methods_of_every_recipe_share_their_seeds() -> None:
     bench = Path(__file__).parents[2] / "docs" / "bench" / "convergence"
-    rows, plan = read_journal(bench / "rows.jsonl.gz"), json.loads((bench / "plan.json").read_text())
+    rows, plan = read_journal(bench / "rows.jsonl.gz"), read_plan(bench)
     choices, trials = json.loads((bench / "choices.json").read_text()), read_journal(bench / "trials.jsonl.gz")
     worst = next(row for row in rows if row["method"] == "SAL, 1 area" and row["seed"] == 2)
     left = {key: place for key, place in plan.items() if key != worst["key"]}
@@ -312,7 +312,7 @@ def test_a_full_benchmark_does_not_go_on_in_the_folder_of_a_quick_one(
 def test_settings_of_streams_and_searches_cut_short_are_flagged() -> None:
     bench = Path(__file__).parents[2] / "docs" / "bench" / "interference"
     rows, trials = read_journal(bench / "rows.jsonl.gz"), read_journal(bench / "trials.jsonl.gz")
-    plan = json.loads((bench / "plan.json").read_text())
+    plan = read_plan(bench)
     problems = audit(rows, trials, {}, plan)
     assert "digits, SAL, pooled, 16 areas: no choice is stored, so its settings were not checked." in problems
     choices = json.loads((bench / "choices.json").read_text())
@@ -352,11 +352,7 @@ def test_the_rows_of_the_documentation_pass_the_audit(name: str) -> None:
     bench = Path(__file__).parents[2] / "docs" / "bench" / name
     rows = read_journal(bench / "rows.jsonl.gz")
     trials = read_journal(bench / "trials.jsonl.gz") if (bench / "trials.jsonl.gz").is_file() else []
-    choices, plan = (
-        json.loads((bench / file).read_text()) if (bench / file).is_file() else {}
-        for file in ("choices.json", "plan.json")
-    )
-    assert audit(rows, trials, choices, plan) == []
+    assert audit(rows, trials, read_choices(bench), read_plan(bench)) == []
 
 
 def test_figures_stay_in_their_folder_whatever_sets_are_called() -> None:

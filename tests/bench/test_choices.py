@@ -13,6 +13,7 @@ import pytest
 
 from brodmann.bench import write_report
 from brodmann.bench.case import Case
+from brodmann.bench.folder import read_choices, read_plan
 from brodmann.bench.journal import Journal, read_journal
 from brodmann.bench.plan import Plan
 from brodmann.bench.recipes import ten
@@ -209,7 +210,7 @@ def test_choices_that_come_with_the_package_save_the_search_and_pass_their_own_a
     for name in SEARCHES:
         bench = Path(__file__).parents[2] / "docs" / "bench" / name
         rows, trials = read_journal(bench / "rows.jsonl.gz"), read_journal(bench / "trials.jsonl.gz")
-        choices, plan = (json.loads((bench / file).read_text()) for file in ("choices.json", "plan.json"))
+        choices, plan = read_choices(bench), read_plan(bench)
         assert audit(rows, trials, choices, plan) == []
         for dataset, methods in choices.items():
             newest.setdefault(dataset, {}).update(methods)
@@ -220,12 +221,12 @@ def test_a_later_call_keeps_the_choices_of_earlier_ones(blobs: str, tmp_path: Pa
     for method in ("SAL, 1 area", "Kolen-Pollack"):
         plan = Plan(quick=True, seeds=1, protocols=("tuned",), sets=(blobs,), methods=(method,))
         run_recipes(["ten"], plan, tmp_path, trials=1, search=True)
-    choices, plan_of = (json.loads((tmp_path / name).read_text()) for name in ("choices.json", "plan.json"))
+    choices, planned = read_choices(tmp_path), read_plan(tmp_path)
     assert set(choices[blobs]) == {"SAL, 1 area", "Kolen-Pollack"}
     rows, trials = read_journal(tmp_path / "rows.jsonl"), read_journal(tmp_path / "trials.jsonl")
-    assert audit(rows, trials, choices, plan_of) == []
+    assert audit(rows, trials, choices, planned) == []
     next(row for row in rows if row["method"] == "SAL, 1 area")["options"]["lr"] = 0.5
-    assert any("a result used (lr 0.5" in problem for problem in audit(rows, trials, choices, plan_of))
+    assert any("a result used (lr 0.5" in problem for problem in audit(rows, trials, choices, planned))
 
 
 def test_settings_chosen_in_the_folder_come_before_those_of_the_package(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..runs import RunOptions
 
@@ -22,6 +22,16 @@ def is_score(value: Any) -> bool:
 def row_name(row: Row) -> str:
     """Returns what people call a row: its recipe, data set, method and seed."""
     return f"{row['recipe']}, {row['dataset']}, {row['method']}, seed {row['seed']}"
+
+
+class Planned(NamedTuple):
+    """A row that there must be, as ``plan.json`` holds it: a list, by the row's key."""
+
+    recipe: str
+    protocol: str
+    dataset: str
+    method: str
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,11 @@ class Case:
             if settings["options"][name] is None:
                 del settings["options"][name]
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def planned(self) -> Planned:
+        """Its row's place in the plan."""
+        return Planned(self.recipe, self.protocol, self.options.dataset, self.method, self.options.seed)
 
     @classmethod
     def of_row(cls, row: Row, *, alone: bool) -> Case:

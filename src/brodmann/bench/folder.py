@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import BrodmannError
 from ..files import read_json
-from .case import Row
+from .case import Planned, Row
 from .journal import read_journal, stored_journal
 from .tuner import SEARCHED, Choices
 
@@ -60,14 +60,13 @@ def read_choices(folder: Path) -> Choices:
     return choices
 
 
-def read_plan(folder: Path) -> dict[str, list[Any]]:
-    """Returns recipe, protocol, data set, method and seed of every row that there must be, by its key.
+def read_plan(folder: Path) -> dict[str, Planned]:
+    """Returns every row that there must be, by its key.
 
     Raises:
         BrodmannError: The file is damaged.
     """
-    plan: dict[str, list[Any]] = _stored(folder / PLAN, _is_plan)
-    return plan
+    return {key: Planned(*fields) for key, fields in _stored(folder / PLAN, _is_plan).items()}
 
 
 def _stored(path: Path, fits: Callable[[Any], bool]) -> Any:
@@ -90,4 +89,4 @@ def _are_choices(content: Any) -> bool:
 
 
 def _is_plan(content: Any) -> bool:
-    return all(isinstance(place, list) and len(place) == 5 for place in content.values())
+    return all(isinstance(fields, list) and len(fields) == len(Planned._fields) for fields in content.values())

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -23,7 +22,7 @@ from ..runs.extensions import import_extensions
 from ..runs.version import code_version
 from ..training import Interrupted
 from ..training.display import display
-from .case import Case, Row
+from .case import Case, Row, row_name
 from .folder import CHOICES, PLAN, ROWS, TRIAL_ROWS, read_choices, read_plan, read_rows
 from .journal import Journal
 from .places import check_alike
@@ -73,7 +72,8 @@ def run_recipes(
         choices = settle(cases, {} if search or plan.quick else known_choices(earlier), tried, trials, jobs)
         write_json(folder / CHOICES, _merged(earlier, choices))
         final = [settled(case, choices) for case in cases]
-        write_json(folder / PLAN, noted | _plan_of(final))  # of earlier calls too: the report looks for gaps
+        planned = {case.key: case.planned for case in final}
+        write_json(folder / PLAN, noted | planned)  # of earlier calls too: the report looks for gaps
         carry_out(final, results, jobs, ", ".join(dict.fromkeys(case.recipe for case in final)))
 
 
@@ -168,15 +168,15 @@ def _run(cases: list[Case], journal: Journal, jobs: int, title: str) -> None:
 
 def _rows_of(cases: list[Case], jobs: int) -> Iterator[Row]:
     """Yields rows as they become known; cases that ask for it get a process of their own, one at a time."""
-    together = [case for case in cases if not case.alone]
-    for group, workers, share in ((together, jobs, True), ([case for case in cases if case.alone], 1, False)):
-        if group:
-            yield from _in_processes(group, workers, share)
+    together, alone = ([case for case in cases if case.alone is apart] for apart in (False, True))
+    if together:
+        yield from _in_processes(together, jobs)
+    if alone:
+        yield from _in_processes(alone, 1, tasks_per_child=1)
 
 
-def _in_processes(cases: list[Case], workers: int, share: bool) -> Iterator[Row]:
+def _in_processes(cases: list[Case], workers: int, tasks_per_child: int | None = None) -> Iterator[Row]:
     context = multiprocessing.get_context("spawn")
-    tasks_per_child = None if share else 1
     with ProcessPoolExecutor(
         workers, context, _start_worker, (os.getpid(),), max_tasks_per_child=tasks_per_child
     ) as pool:
@@ -218,7 +218,7 @@ def _work(case: Case, jobs: int) -> Row:
     except Interrupted as stop:
         return {"interrupted": stop.number}
     except Exception as error:
-        which = f"{case.recipe}, {case.options.dataset}, {case.method}, seed {case.options.seed}"
+        which = row_name(case.row())
         if isinstance(error, BrodmannError):
             raise BrodmannError(f"{which}: {error}") from error
         error.add_note(f"This was {which}.")
@@ -243,10 +243,3 @@ def _start_worker(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _plan_of(cases: list[Case]) -> dict[str, list[Any]]:
-    """Returns which rows there must be: the place of each in the tables, by its key."""
-    return {
-        case.key: [case.recipe, case.protocol, case.options.dataset, case.method, case.options.seed] for case in cases
-    }

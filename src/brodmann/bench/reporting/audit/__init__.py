@@ -6,9 +6,8 @@ An altered accuracy goes unnoticed if the answers to the samples, from which it 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from ...case import Row
+from ...case import Planned, Row
 from ...tuner import Choices
 from .evidence import evidence_problems, packaged
 from .rows import row_problems
@@ -16,14 +15,14 @@ from .tables import table_problems
 from .versions import version_notes
 
 
-def audit(rows: Sequence[Row], trials: Sequence[Row], choices: Choices, plan: dict[str, list[Any]]) -> list[str]:
+def audit(rows: Sequence[Row], trials: Sequence[Row], choices: Choices, plan: dict[str, Planned]) -> list[str]:
     """Returns what is wrong, a sentence each; nothing if all is well. What `version_notes` says is apart from it.
 
     Args:
         rows: Results.
         trials: Trials of the search.
         choices: The settings that the results were to use.
-        plan: Key -> recipe, protocol, data set, method, seed of every row that there must be.
+        plan: Every row that there must be, by its key.
     """
     return [
         *evidence_problems(rows, trials, choices),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-from ...case import Row, row_name
+from ...case import Planned, Row, row_name
 from ...places import Place, place_of
 from ...recipes import PROTOCOL_OF
 from ...tuner import TRIAL_SEEDS, Choices
@@ -16,7 +15,7 @@ UNPAIRED = ("scale",)
 """Recipes whose methods are not compared seed by seed."""
 
 
-def table_problems(rows: Sequence[Row], choices: Choices, plan: dict[str, list[Any]]) -> list[str]:
+def table_problems(rows: Sequence[Row], choices: Choices, plan: dict[str, Planned]) -> list[str]:
     """Returns which rows are missing, and which should not be there."""
     missing = _missing(rows, plan)
     return [
@@ -30,17 +29,17 @@ def table_problems(rows: Sequence[Row], choices: Choices, plan: dict[str, list[A
     ]
 
 
-def _missing(rows: Sequence[Row], plan: dict[str, list[Any]]) -> dict[Place, set[int]]:
+def _missing(rows: Sequence[Row], plan: dict[str, Planned]) -> dict[Place, set[int]]:
     """Returns the seeds that are planned and not there, by recipe, protocol, data set and method."""
     there = {row["key"] for row in rows}
     missing: dict[Place, set[int]] = defaultdict(set)
-    for key, (*place, seed) in plan.items():
+    for key, row in plan.items():
         if key not in there:
-            missing[tuple(place)].add(seed)
+            missing[row.recipe, row.protocol, row.dataset, row.method].add(row.seed)
     return missing
 
 
-def _not_planned(rows: Sequence[Row], plan: dict[str, list[Any]]) -> list[str]:
+def _not_planned(rows: Sequence[Row], plan: dict[str, Planned]) -> list[str]:
     others: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows if plan else ():
         if row["key"] not in plan:
@@ -69,13 +68,13 @@ def _unequal_seeds(rows: Sequence[Row], missing: dict[Place, set[int]]) -> list[
     return found
 
 
-def _seeds_left_out(rows: Sequence[Row], plan: dict[str, list[Any]]) -> list[str]:
+def _seeds_left_out(rows: Sequence[Row], plan: dict[str, Planned]) -> list[str]:
     """The package's recipes count their seeds from 0: a gap is a seed that somebody took from all methods."""
     seeds: dict[Place, set[int]] = defaultdict(set)
     for row in rows:
         seeds[row["recipe"], row["protocol"], row["dataset"]].add(row["seed"])
-    for recipe, protocol, dataset, _, seed in plan.values():
-        seeds[recipe, protocol, dataset].add(seed)
+    for planned in plan.values():
+        seeds[planned.recipe, planned.protocol, planned.dataset].add(planned.seed)
     return [
         f"{', '.join(table)}: its seeds are {_listed(own)}, expected those from 0 to {len(own) - 1}."
         for table, own in seeds.items()
