@@ -1,0 +1,108 @@
+"""The baseline, trained by backpropagation: its checks, its files, and the rules that it takes."""
+
+from __future__ import annotations
+
+import copy
+import math
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from brodmann import (
+    RLS,
+    Adam,
+    BrodmannError,
+    CheckpointError,
+    CrossEntropy,
+    DivergenceError,
+    MeanSquaredError,
+    SumOfSquares,
+)
+from brodmann.baselines import Backpropagation
+from brodmann.estimator import SALClassifier
+from brodmann.files import read_tensors, write_tensors
+from brodmann.runs import RunOptions
+from brodmann.updates import UPDATES
+
+
+def test_a_damaged_file_of_the_baseline_is_refused_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "network.safetensors"
+    Backpropagation(5, 3, width=4).save(path)
+    tensors, options = read_tensors(path)
+    for change in ({"width": 6}, {"bends": 2}):
+        write_tensors(path, tensors, {"backpropagation": {**options["backpropagation"], **change}})
+        with pytest.raises(CheckpointError, match="is damaged, or was written by another version"):
+            Backpropagation.load(path)
+
+
+def test_the_baseline_is_checked_as_a_network_is_and_keeps_its_rate(tmp_path: Path) -> None:
+    x, y = torch.randn(6, 5), torch.arange(6) % 3
+    baseline = Backpropagation(5, 3, width=4, lr=0.25)
+    baseline.save(tmp_path / "network.safetensors")
+    assert Backpropagation.load(tmp_path / "network.safetensors").lr == 0.25
+    before = baseline(x)
+    for refused, message in (
+        (lambda: Backpropagation(5, 3, lr=-1.0), "Expected lr to be a number of at least 0, got -1.0"),
+        (lambda: Backpropagation(5, 3, decay=-1.0), "Expected decay to be a number of at least 0, got -1.0"),
+        (lambda: Backpropagation(5, 3, dropout=1.5), r"Expected dropout to be a number in \[0, 1\), got 1.5"),
+        (lambda: baseline.learn_with_output(x, y, lr=-1.0), "Expected lr to be a number of at least 0, got -1.0"),
+        (lambda: baseline.learn_with_output(x, y, -torch.ones(6)), "Expected sample weights that are finite and at"),
+        (lambda: baseline.learn_with_output(x, y, torch.ones(5)), "Expected a weight for each sample, got 5 for 6"),
+        (lambda: baseline.learn_with_output(x, y[:5]), "Expected as many targets as samples, got 5 for 6"),
+        (lambda: baseline.learn_with_output(x[:0], y[:0]), "Cannot learn from an empty batch"),
+        (lambda: baseline.learn_with_output(x * math.nan, y), "The loss is nan: samples hold NaN or infinite values"),
+    ):
+        with pytest.raises(BrodmannError, match=message):
+            refused()
+    assert torch.equal(baseline(x), before)
+    nn.init.constant_(baseline.body[-1].bias, math.inf)
+    with pytest.raises(DivergenceError, match=r"first appear in layer 'body.3', whose weights have held them since"):
+        baseline.learn_with_output(x, y)
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "sgd", "muon"])
+def test_the_baseline_learns_where_gradients_are_off_and_after_a_change_of_dtype(optimiser: str) -> None:
+    x, y = torch.randn(6, 5), torch.arange(6) % 3
+    baseline = Backpropagation(5, 3, width=4, optimiser=optimiser, momentum=0.9 if optimiser == "sgd" else 0.0)
+    baseline.learn_with_output(x, y)
+    twin = copy.deepcopy(baseline)
+    expected = [twin.learn_with_output(x, y)[0] for _ in range(3)]
+    with torch.no_grad():
+        found = [baseline.learn_with_output(x, y)[0]]
+    with torch.inference_mode():
+        found.append(baseline.learn_with_output(x.clone(), y.clone())[0])
+    baseline.double()
+    found.append(baseline.learn_with_output(x.double(), y)[0])
+    assert found[:2] == expected[:2]
+    torch.testing.assert_close(found[2], expected[2].double(), atol=1e-5, rtol=1e-5)
+    assert baseline.learn_with_output(x.double(), y)[0] < found[2]
+
+
+def test_a_file_of_the_baseline_holds_its_loss(tmp_path: Path) -> None:
+    path = tmp_path / "network.safetensors"
+    Backpropagation(5, 3, width=4, loss=CrossEntropy(label_smoothing=0.3)).save(path)
+    assert vars(Backpropagation.load(path).loss) == vars(CrossEntropy(label_smoothing=0.3))
+    Backpropagation(5, 3, width=4, loss=nn.CrossEntropyLoss(label_smoothing=0.3)).save(path)
+    with pytest.raises(CheckpointError, match="was trained with CrossEntropyLoss: pass that as loss"):
+        Backpropagation.load(path)
+    assert isinstance(Backpropagation.load(path, MeanSquaredError()).loss, MeanSquaredError)
+
+
+def test_a_recursive_rule_is_one_under_whatever_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(UPDATES, "slow", partial(RLS, ridge=3.0))  # type: ignore[call-arg]
+    monkeypatch.setitem(UPDATES, "fast", partial(Adam, beta1=0.8))  # type: ignore[call-arg]
+    x, y = np.random.default_rng(0).normal(size=(40, 5)), np.arange(40) % 2
+    fitted = SALClassifier(optimiser="slow").fit(x, y)
+    assert isinstance(fitted.network_.loss, SumOfSquares)
+    assert {layer.update_rule for _, layer in fitted.network_.area_layers()} == {RLS(ridge=3.0)}
+    with pytest.raises(BrodmannError, match="The rule 'slow' learns streams in one pass"):
+        _ = RunOptions(optimiser="slow").update_rule
+    with pytest.raises(BrodmannError, match="The optimiser 'slow' needs more than gradients"):
+        Backpropagation(5, 3, optimiser="slow")
+    with pytest.raises(BrodmannError, match="Momentum works only with the optimiser 'sgd', got 0.5 for 'muon'"):
+        Backpropagation(5, 3, optimiser="muon", momentum=0.5)
+    assert RunOptions(optimiser="fast").weight_decay == RunOptions(optimiser="adam").weight_decay
