@@ -651,6 +651,11 @@ def described(name: str) -> Any:
     return samples(name, 2) if name in OF_TOKENS else MODELS[name][1]
 
 
+def routes(name: str) -> list[str]:
+    """Returns the routings that a model takes: one route for all layers needs numbers to choose by."""
+    return ["layer"] if name in OF_TOKENS else ["network", "layer"]
+
+
 def batches(name: str, count: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields so many batches of samples for a model, and their classes."""
     for _ in range(count):
