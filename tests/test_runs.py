@@ -495,7 +495,7 @@ def test_regression_runs_from_training_to_prediction(tmp_path: Path, capsys: pyt
     found = np.array([line.split() for line in capsys.readouterr().out.splitlines()], dtype=float)
     rest = ((found - y[200:]) ** 2).sum(0) / ((y[200:] - y[200:].mean(0)) ** 2).sum(0)
     assert rest.max() < 0.1  # predictions are in the targets' own units
-    with pytest.raises(BrodmannError, match="learned by mean-squared-error, whose outputs are no probabilities"):
+    with pytest.raises(BrodmannError, match="learned by mean-squared-error, whose outputs are not probabilities"):
         Run.read(run).predict_proba(x)
 
     scales = run / "targets.json"

@@ -533,7 +533,7 @@ def test_early_stopping_follows_the_loss_of_real_targets() -> None:
 
 
 def contrast(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """A loss of embeddings, whose largest number is no class."""
+    """A loss of embeddings, whose largest number is not a class."""
     alike = (target[:, None] == target).float()
     return ((output @ output.t() - alike) ** 2).mean()
 

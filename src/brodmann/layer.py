@@ -315,7 +315,7 @@ class Gathering(Layer):
             processes: Who makes the step together.
 
         Raises:
-            BrodmannError: The part is no tensor.
+            BrodmannError: The part is not a tensor.
         """
         if not isinstance(part, Tensor):
             raise BrodmannError(

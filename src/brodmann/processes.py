@@ -46,7 +46,7 @@ class Processes:
         self.group = group
         self.rank, self.count = distributed.get_rank(group), distributed.get_world_size(group)
         if self.rank < 0:
-            raise BrodmannError("This process is none of the group's: build a Parallel only in those that are.")
+            raise BrodmannError("This process is not in the group: build a Parallel only in processes that are.")
         self.bytes_sent = 0
         self._draws = Draws(0)
 

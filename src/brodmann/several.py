@@ -86,7 +86,7 @@ def check_batch(x: Several, target: Several, weight: Tensor | None) -> None:
     """Checks what a learner is given for a step: samples, targets and perhaps weights, each (batch, ...).
 
     Raises:
-        BrodmannError: These are no tensors, they are empty, there is not a target and a weight for each sample, or
+        BrodmannError: These are not tensors, they are empty, there is no target and a weight for each sample, or
             weights are below 0 or not finite. The last is looked at on the CPU alone: elsewhere every step would wait
             for the device.
     """

@@ -19,7 +19,7 @@ from .parts import X, each_of, message_of
 
 
 class Remembering(nn.Tanh):
-    """An operation with a state that is no tensor."""
+    """An operation with a state that is not a tensor."""
 
     def get_extra_state(self) -> dict[str, int]:
         return {"calls": 3}

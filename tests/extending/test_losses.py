@@ -17,7 +17,7 @@ from .parts import X, Y, body, each_of, message_of
 
 
 class Floating:
-    """A loss that knows its derivative, and returns a number that is no tensor."""
+    """A loss that knows its derivative, and returns a number that is not a tensor."""
 
     def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         return output.sum()

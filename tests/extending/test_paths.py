@@ -63,7 +63,7 @@ def learn_with(make: Callable[[Signal], Any]) -> None:
 
 
 class Divided(Layer):
-    """A layer of one's own whose error is no number."""
+    """A layer of one's own whose error is not a number."""
 
     def forward(self, x: Tensor, choice: Any = None) -> Tensor:
         return x
@@ -80,7 +80,7 @@ def not_a_number(shape: Shape) -> Feedback:
 
 
 class FlawedMatrix(FixedRandom):
-    """A path whose only matrix is no number."""
+    """A path whose only matrix is not a number."""
 
     def one_matrix(self, weight: Tensor | None) -> Tensor:
         return super().one_matrix(weight) * torch.nan

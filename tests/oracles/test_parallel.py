@@ -230,7 +230,7 @@ def trained() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 
 class Halving(Gathering):
-    """A layer of one's own that hands over what is no tensor, or a gradient."""
+    """A layer of one's own that hands over what is not a tensor, or a gradient."""
 
     def __init__(self, *, tensor: bool) -> None:
         super().__init__()

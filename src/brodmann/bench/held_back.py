@@ -34,7 +34,7 @@ def without_test_part(options: RunOptions, data: Dataset | None = None) -> tuple
         data: Data set that the parts are taken from. Default the options' data set.
 
     Raises:
-        BrodmannError: Its targets are no classes.
+        BrodmannError: Its targets are not classes.
     """
     data = load(options.dataset) if data is None else data
     if not data.is_classification:

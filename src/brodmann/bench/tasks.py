@@ -222,5 +222,5 @@ def silent_units(network: Network, x: Tensor) -> list[float]:
 
 
 def _in_row(value: float) -> float | None:
-    """Returns a number as a row holds it: four significant digits, and None for what is no number."""
+    """Returns a number as a row holds it: four significant digits, and None for what is not a number."""
     return None if math.isnan(value) else significant(value, 4)

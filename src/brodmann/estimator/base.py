@@ -256,7 +256,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
             self._scaler.fit(samples.x[training], sample_weight=None if weight is None else weight[training])
         inputs, weights = scaled(samples.x, self._scaler), self._weighed(samples)
         if len(inputs) > 1 and bool((inputs[-1] == inputs[0]).all() and (inputs == inputs[0]).all()):
-            warn("The inputs of all samples are the same: nothing can be learned from them, at no learning rate.")
+            warn("The inputs of all samples are the same: nothing can be learned from them at any learning rate.")
 
         def part(rows: Any) -> Part:
             return inputs[rows], y[rows], None if weights is None else weights[rows]

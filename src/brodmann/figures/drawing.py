@@ -29,7 +29,7 @@ def new_figure(width: float, height: float) -> Any:
     except ImportError:
         raise BrodmannError("Figures need matplotlib: pip install 'brodmann[figures]'.") from None
     except ValueError as error:  # it reads the user's settings when it is imported
-        raise BrodmannError(f"Matplotlib cannot be used: {error}. Look at MPLBACKEND and matplotlibrc.") from None
+        raise BrodmannError(f"Matplotlib cannot be used: {error}. Check MPLBACKEND and matplotlibrc.") from None
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure

@@ -196,7 +196,7 @@ def _run(command: list[str], until: float) -> str:
     """Runs a command, until a moment of the clock at most, and returns what it prints, in any encoding.
 
     Raises:
-        subprocess.SubprocessError: It failed, was not done by then, or is no program.
+        subprocess.SubprocessError: It failed, was not done by then, or is not a program.
     """
     left = max(until - time.monotonic(), 0.0)
     try:

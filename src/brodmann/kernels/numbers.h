@@ -314,7 +314,7 @@ template <class Count>
 inline void round_stochastically(const Vector<float>& from, BFloat16* to, Count count, const Words& noise) {
   Words bits;
   std::memcpy(&bits, &from, sizeof bits);
-  const Words kept = from == from ? bits + noise : bits;  // what is no number could carry into the sign
+  const Words kept = from == from ? bits + noise : bits;  // what is not a number could carry into the sign
   store(as_halves(kept >> 16), to, count);
 }
 

@@ -58,7 +58,7 @@ def gate_down(u: Tensor, prototypes: Tensor, cell: Tensor, gate_error: Tensor, t
 def cross_entropy(output: Tensor, target: Tensor, smoothing: float) -> tuple[Tensor, Tensor] | None:
     """Returns the mean loss and ``dL/d output``: output (..., classes), target (...).
 
-    None where that is left to PyTorch: not on the CPU, many outputs, or a target that is no class.
+    None where that is left to PyTorch: not on the CPU, many outputs, or a target that is not a class.
     """
     taken = (
         output.is_cpu

@@ -33,7 +33,7 @@ class Constant(Gathering):
                 matrix from a number for each channel, (channels,), which readers may need as (channels, 1).
 
         Raises:
-            BrodmannError: It is no tensor, or it is to learn and is neither float32 nor float64.
+            BrodmannError: It is not a tensor, or it is to learn and is neither float32 nor float64.
         """
         super().__init__()
         if not isinstance(value, Tensor):

@@ -75,7 +75,7 @@ class Graph(Container):
             BrodmannError: There are no nodes, inputs or outputs, a name is taken or unknown, a layer reads several
                 values, nobody reads a node that is no output, one sends no error down to others that learn, or one that
                 stands in several places holds what moves at every error, such as a `BatchNorm` or a layer of your own
-                that is no `Gathering`.
+                that is not a `Gathering`.
         """
         super().__init__()
         if not isinstance(nodes, Mapping) or not nodes:

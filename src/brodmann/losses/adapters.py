@@ -80,7 +80,7 @@ class PyTorchLoss(Wrapped):
         counts, weights = target.ne(self.ignored), self.option("weight")
         if not isinstance(weights, Tensor):
             return counts.sum()
-        # What is left out is no class, such as -100, and has no weight to look up.
+        # What is left out is not a class, such as -100, and has no weight to look up.
         return (counts * weights.to(target.device)[target.where(counts, 0).long()]).sum()
 
     def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:

@@ -115,7 +115,7 @@ def one_number(loss: Any) -> Tensor:
     """Returns what a loss returned, as a scalar.
 
     Raises:
-        BrodmannError: It is no tensor of one number.
+        BrodmannError: It is not a tensor of one number.
     """
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)

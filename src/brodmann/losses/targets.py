@@ -42,7 +42,7 @@ def check_place(output: Tensor, target: Tensor) -> None:
 
 
 def no_classes(output: Tensor, target: Tensor) -> BrodmannError:
-    """Returns the error that says why targets are no classes of the output."""
+    """Returns the error that says why targets are not classes of the output."""
     *leading, classes = output.shape
     if target.dtype != torch.int64:
         problem = (

@@ -57,7 +57,7 @@ class Captured:
                 do all through parts of your own.
 
         Raises:
-            BrodmannError: It is no `Network`, or ``own_parts`` not True or False.
+            BrodmannError: It is not a `Network`, or ``own_parts`` not True or False.
         """
         check_network(network)
         check_switch(own_parts=own_parts)

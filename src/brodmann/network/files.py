@@ -32,7 +32,7 @@ def check_savable(body: Layer) -> None:
     """Checks that files can hold all that the parts of a body keep.
 
     Raises:
-        BrodmannError: A part keeps something that is no tensor. Training is not to find that out at its first
+        BrodmannError: A part keeps something that is not a tensor. Training is not to find that out at its first
             checkpoint.
 
     Warns:
@@ -67,7 +67,7 @@ def read_network(path: Path, body: Layer | None, loss: Loss | None) -> tuple[Lay
         loss: None for the one that the file names.
 
     Raises:
-        BrodmannError: The body is no layer, as where it is a whole `Network`.
+        BrodmannError: The body is not a layer, as where it is a whole `Network`.
         CheckpointError: The file is missing, damaged, of another design, or needs a body or a loss.
     """
     if not (body is None or isinstance(body, Layer)):

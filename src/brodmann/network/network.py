@@ -240,7 +240,7 @@ class Network(Learning):
             loss: Loss of the network. Default the saved one, if it is one of this package's.
 
         Raises:
-            BrodmannError: The body is no layer, as where it is a whole network.
+            BrodmannError: The body is not a layer, as where it is a whole network.
             CheckpointError: The file is missing, damaged, of another design, or needs a body or a loss.
         """
         body, loss, settings = read_network(Path(path), body, loss)

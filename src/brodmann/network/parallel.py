@@ -67,7 +67,7 @@ class Parallel:
 
         Raises:
             BrodmannError: There is no process group, the networks differ, or hold what cannot learn so: a router that
-                recruits areas, or a layer of your own that learns and is no `brodmann.layer.Gathering`.
+                recruits areas, or a layer of your own that learns and is not a `brodmann.layer.Gathering`.
         """
         check_network(network)
         if batches not in BATCHES:

@@ -102,7 +102,7 @@ class Program:
         try:
             for function, arguments, keywords in self._first:
                 function(*arguments, **keywords)
-        except (RuntimeError, IndexError, DoesNotFit):  # such as a target that is no class: an ordinary call says so
+        except (RuntimeError, IndexError, DoesNotFit):  # such as a target that is not a class: an ordinary call says so
             if drawn is not None:
                 torch.set_rng_state(drawn)
             raise DoesNotFit from None

@@ -102,7 +102,7 @@ def _check_learnable(options: RunOptions, data: Dataset, split: Split) -> None:
 
 
 def _check_place(folder: Path, overwrite: bool) -> None:
-    """Raises where a new run would not have the folder to itself, or would replace what is no run."""
+    """Raises where a new run would not have the folder to itself, or would replace what is not a run."""
     if not folder.exists() or (folder.is_dir() and not contents(folder)):
         return
     if not folder.is_dir():
@@ -148,7 +148,7 @@ def continue_run(
         The outcome, as in ``result.json``; with a comparison the twin's under ``"backpropagation"``.
 
     Raises:
-        BrodmannError: The folder is no run, another process trains there, its data changed, or a checkpoint is
+        BrodmannError: The folder is not a run, another process trains there, its data changed, or a checkpoint is
             damaged.
         Interrupted: A signal came; a later call goes on from there.
     """

@@ -67,7 +67,7 @@ class Run:
         """Returns the run of a folder, finished or not.
 
         Raises:
-            BrodmannError: The folder is no run, or its configuration is damaged.
+            BrodmannError: The folder is not a run, or its configuration is damaged.
         """
         folder = expanded(folder)
         path = folder / "config.json"
@@ -245,7 +245,7 @@ class Run:
         if not likely and not self.options.learns_labels:
             loss = self.options.loss or "mean-squared-error"
             raise BrodmannError(
-                f"This run learned by {loss}, whose outputs are no probabilities: ask for predictions alone."
+                f"This run learned by {loss}, whose outputs are not probabilities: ask for predictions alone."
             )
         outputs = self._outputs(samples)
         found: list[list[float]] = (outputs.sigmoid() if self.options.learns_labels else outputs.softmax(1)).tolist()

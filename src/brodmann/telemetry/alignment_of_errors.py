@@ -62,7 +62,7 @@ def alignment(network: Network, x: Several, target: Several) -> list[Alignment]:
         (`Context.received`), from input to output; none for layers that inference, or the error, passes by.
 
     Raises:
-        BrodmannError: There are no samples, not as many targets, or it is no network.
+        BrodmannError: There are no samples, not as many targets, or it is not a network.
     """
     check_network(network)
     check_several(x=x, target=target)

@@ -39,7 +39,7 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     """Returns what a `MetricsFile` holds, a row per epoch; one that is not there holds none.
 
     Raises:
-        BrodmannError: A line is no row of an epoch.
+        BrodmannError: A line is not a row of an epoch.
     """
     path = Path(path)
     if not path.is_file():

@@ -53,7 +53,7 @@ def evaluate(
 
     Raises:
         BrodmannError: There is nothing to score, the numbers of samples and targets differ, weights are below 0 or not
-            finite, or come twice, or it is no network.
+            finite, or come twice, or it is not a network.
     """
     network = learner_of(network)
     part = (x, target) if target is not None else in_memory(x, "evaluated", device_of(network)).tensors

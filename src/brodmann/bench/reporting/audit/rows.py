@@ -50,7 +50,7 @@ def _doubled(rows: Sequence[Row]) -> list[tuple[Row, int]]:
 
 
 def _altered(rows: Sequence[Row], trials: Sequence[Row]) -> list[str]:
-    """Finds rows whose parts do not match: score and answers, settings and key; and scores that are no numbers."""
+    """Finds rows whose parts do not match: score and answers, settings and key; and scores that are not numbers."""
     found = []
     for row in rows:
         if not is_score(row["test"]):
