@@ -112,3 +112,19 @@ def test_a_rule_that_a_layer_cannot_take_later_is_refused(layer: Layer, rule: An
     with pytest.raises(BrodmannError, match=r"set that of layers|Expected update|build the network with it"):
         layer.update_rule = rule
     assert layer.update_rule is before
+
+
+def test_a_rule_that_biases_cannot_follow_is_refused_whole() -> None:
+    class Unkept(SGD):
+        def state_shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+            return {"value": shape} if len(shape) == 1 else {"velocity": shape}
+
+    layer = AreaLinear(4, 3, areas=2, update=Adam())
+    network = Network(layer)
+    network.learn(torch.randn(6, 4), torch.arange(6) % 3)
+    before = copy.deepcopy(layer.state_dict())
+    with pytest.raises(BrodmannError, match="'value', which is reserved"):
+        layer.update_rule = Unkept()
+    assert {part.update_rule for part in layer.modules() if isinstance(part, Layer | Slab)} == {Adam()}
+    torch.testing.assert_close(layer.state_dict(), before, rtol=0, atol=0)
+    network.learn(torch.randn(6, 4), torch.arange(6) % 3)

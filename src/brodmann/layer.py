@@ -196,13 +196,21 @@ class Layer(nn.Module, ABC):
         `Slab` that a layer of your own holds under it. What the old one remembers is kept as `Slab.update_rule` says.
 
         Raises:
-            BrodmannError: It is no rule, the layer holds no weights that follow one, or one of the two is recursive, or
-                needs inputs, and the other is not.
+            BrodmannError: It is no rule, the layer holds no weights that follow one, one of the two is recursive, or
+                needs inputs, and the other is not, or a buffer of the rule has a name that cannot be used. Nothing is
+                replaced then.
         """
         return self._update_rule
 
     @update_rule.setter
     def update_rule(self, rule: UpdateRule | None) -> None:
+        self._check_can_follow(rule)
+        for slab in self._slabs_that_follow():
+            slab.update_rule = rule  # type: ignore[assignment]  # a layer with none has no such slab
+        self._update_rule = rule
+
+    def _check_can_follow(self, rule: UpdateRule | None) -> None:
+        """Raises where it, or anything that it holds, cannot follow a rule in place of its own."""
         before, name = self._update_rule, type(self).__name__
         if before is None and is_ours(self):
             raise BrodmannError(
@@ -217,10 +225,13 @@ class Layer(nn.Module, ABC):
                     f"This {name} follows {before}, and cannot go on with {rule}: what learns, by which loss and "
                     "schedule, depends on whether a rule is recursive and needs inputs, so build the network with it."
                 )
-            for slab in _slabs_in(self):
-                if slab.update_rule is before or slab.update_rule == before:
-                    slab.update_rule = rule
-        self._update_rule = rule
+            for slab in self._slabs_that_follow():
+                slab.check_can_follow(rule)
+
+    def _slabs_that_follow(self) -> list[Slab]:
+        """Returns the slabs that it holds, but not those of layers inside it, which follow its rule."""
+        own = self._update_rule
+        return [slab for slab in _slabs_in(self) if slab.update_rule is own or slab.update_rule == own]
 
     @property
     def sends_down(self) -> bool:

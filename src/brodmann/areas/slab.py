@@ -48,18 +48,23 @@ class Slab(nn.Module):
         otherwise its buffers start at zero.
 
         Raises:
-            BrodmannError: A buffer of the rule has a name that cannot be used.
+            BrodmannError: A buffer of the rule has a name that cannot be used. Nothing is replaced then.
         """
         return self._update_rule
 
     @update_rule.setter
     def update_rule(self, update: UpdateRule) -> None:
-        before, shapes = self._update_rule, self._shapes_of(update)
-        if type(update) is not type(before) or shapes != self._shapes_of(before):
-            self._start_states(shapes)
-        self._update_rule = update
-        if self.bias is not None:
-            self.bias.update_rule = update
+        self.check_can_follow(update)
+        for part in self.slabs():
+            shapes = part._shapes_of(update)
+            if type(update) is not type(part._update_rule) or shapes != part._shapes_of(part._update_rule):
+                part._start_states(shapes)
+            part._update_rule = update
+
+    def check_can_follow(self, update: UpdateRule) -> None:
+        """Raises a `BrodmannError` where the weights or their biases cannot keep the buffers of a rule."""
+        for part in self.slabs():
+            part._shapes_of(update)
 
     def _shapes_of(self, update: UpdateRule) -> dict[str, tuple[int, ...]]:
         """Returns the buffers that a rule keeps for one slot, once their names are checked."""
