@@ -44,10 +44,26 @@ RULED: dict[str, Callable[[UpdateRule], Layer]] = {
 }
 
 
+def _replace_in_layers(network: Network, rule: UpdateRule) -> None:
+    for part in network.body.modules():
+        if isinstance(part, Layer) and part.update_rule is not None:
+            part.update_rule = rule
+
+
+REPLACE: dict[str, Callable[[Network, UpdateRule], None]] = {
+    "in each layer": _replace_in_layers,
+    "in the body": lambda network, rule: setattr(network.body, "update_rule", rule),
+    "in the network": lambda network, rule: setattr(network, "update_rule", rule),
+}
+
+
+@pytest.mark.parametrize("replace", REPLACE)
 @pytest.mark.parametrize("captured", [False, True])
 @pytest.mark.parametrize("after", [SGD(momentum=0.5, decay=0.1), SGD(), Adam(decay=0.1)], ids=str)
 @pytest.mark.parametrize("body", RULED)
-def test_a_rule_that_is_replaced_moves_nothing_any_more(body: str, after: UpdateRule, captured: bool) -> None:
+def test_a_rule_that_is_replaced_moves_nothing_any_more(
+    body: str, after: UpdateRule, captured: bool, replace: str
+) -> None:
     def built(rule: UpdateRule) -> Network:
         torch.manual_seed(0)
         return Network(RULED[body](rule), lr=0.1)
@@ -61,9 +77,8 @@ def test_a_rule_that_is_replaced_moves_nothing_any_more(body: str, after: Update
     if body == "patches":
         x = x.reshape(8, 1, 4, 4)
     learn(learner)
-    for part in network.body.modules():
-        if isinstance(part, Layer) and part.update_rule is not None:
-            part.update_rule = after
+    REPLACE[replace](network, after)
+    assert network.update_rule == network.body.update_rule == after
     network.load_learning_state(wanted.learning_state())
     assert repr(network) == repr(wanted)
     learn(learner)
@@ -99,7 +114,7 @@ def test_a_layer_of_ones_own_hands_a_new_rule_to_its_slabs() -> None:
 @pytest.mark.parametrize(
     ("layer", "rule"),
     [
-        (Sequential(AreaLinear(2, 2)), Adam()),
+        (Sequential(Local(nn.ReLU())), Adam()),
         (Constant(torch.ones(2)), Adam()),
         (AreaLinear(2, 2), "adam"),
         (AreaLinear(2, 2), None),
@@ -128,3 +143,13 @@ def test_a_rule_that_biases_cannot_follow_is_refused_whole() -> None:
     assert {part.update_rule for part in layer.modules() if isinstance(part, Layer | Slab)} == {Adam()}
     torch.testing.assert_close(layer.state_dict(), before, rtol=0, atol=0)
     network.learn(torch.randn(6, 4), torch.arange(6) % 3)
+
+
+def test_a_network_replaces_the_rules_of_all_its_layers_or_of_none() -> None:
+    first, last = AreaLinear(4, 3, feedback=None, update=SGD()), AreaLinear(3, 2, update=RLS())
+    network = Network(Sequential(first, last), lr=0.1)
+    assert network.update_rule is None  # there are two
+    for rule in (Adam(), RLS(), None, "adam"):
+        with pytest.raises(BrodmannError, match="build the network with it|Expected update"):
+            network.update_rule = rule  # type: ignore[assignment]
+        assert (first.update_rule, last.update_rule) == (SGD(), RLS())

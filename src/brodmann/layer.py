@@ -205,9 +205,7 @@ class Layer(nn.Module, ABC):
     @update_rule.setter
     def update_rule(self, rule: UpdateRule | None) -> None:
         self._check_can_follow(rule)
-        for slab in self._slabs_that_follow():
-            slab.update_rule = rule  # type: ignore[assignment]  # a layer with none has no such slab
-        self._update_rule = rule
+        self._take_rule(rule)
 
     def _check_can_follow(self, rule: UpdateRule | None) -> None:
         """Raises where it, or anything that it holds, cannot follow a rule in place of its own."""
@@ -215,7 +213,7 @@ class Layer(nn.Module, ABC):
         if before is None and is_ours(self):
             raise BrodmannError(
                 f"This {name} holds no weights of its own that follow a rule, and its update_rule is None: set that of "
-                "layers which have one."
+                "layers which have one, or network.update_rule."
             )
         if before is not None:
             check_rule(rule)
@@ -227,6 +225,12 @@ class Layer(nn.Module, ABC):
                 )
             for slab in self._slabs_that_follow():
                 slab.check_can_follow(rule)
+
+    def _take_rule(self, rule: UpdateRule | None) -> None:
+        """Follows a rule that was checked in place of its own."""
+        for slab in self._slabs_that_follow():
+            slab.update_rule = rule  # type: ignore[assignment]  # a layer with none has no such slab
+        self._update_rule = rule
 
     def _slabs_that_follow(self) -> list[Slab]:
         """Returns the slabs that it holds, but not those of layers inside it, which follow its rule."""
@@ -347,9 +351,44 @@ class Container(Layer):
     """Whether it traces its layers a second time when the error comes down."""
 
     @property
+    def update_rule(self) -> UpdateRule | None:
+        """Rule that all layers inside follow, at any depth, and its router; None where they follow several, or none.
+
+        It may be replaced between steps: they all then follow the new one, see `Layer.update_rule`.
+
+        Raises:
+            BrodmannError: One of them cannot follow it, or none follows a rule. Nothing is replaced then.
+        """
+        return rule_throughout(self)
+
+    @update_rule.setter
+    def update_rule(self, rule: UpdateRule | None) -> None:
+        replace_rule_throughout(self, rule)
+
+    @property
     def sends_down(self) -> bool:
         """Whether all of its layers do: else the error below would lack a part."""
         return all(layer.sends_down for layer in _inside(self))
+
+
+def rule_throughout(layer: Layer) -> UpdateRule | None:
+    """Returns the rule that a layer and all layers inside it follow, None where they follow several, or none."""
+    first, *others = _rules_in(layer).values() or [None]
+    return first if all(rule == first for rule in others) else None
+
+
+def replace_rule_throughout(layer: Layer, rule: UpdateRule | None) -> None:
+    """Lets a layer and all layers inside it follow another rule, where they follow one: all or, by an error, none."""
+    parts = list(_rules_in(layer)) or [layer]
+    for part in parts:
+        part._check_can_follow(rule)
+    for part in parts:
+        part._take_rule(rule)
+
+
+def _rules_in(layer: Layer) -> dict[Layer, UpdateRule]:
+    """Returns the rules of a layer and of all layers inside it, by the layer that follows one itself."""
+    return {part: part._update_rule for part in layer._layers() if part._update_rule is not None}
 
 
 def _holds_parameters(module: nn.Module) -> bool:

@@ -1,4 +1,4 @@
-"""What of a network may be replaced between steps: the loss, rates, the clip, what is frozen and what is protected."""
+"""What of a network may be replaced between steps: loss, rates, clip, update rule, what is frozen and protected."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 from ..checks import check_positive
 from ..errors import BrodmannError, unknown_name
-from ..layer import Layer
+from ..layer import Layer, replace_rule_throughout, rule_throughout
 from ..losses.adapters import HoldsLoss
 from ..rates import Rates, is_within
 from ..routing import Router
+from ..updates import UpdateRule
 from .learning_layers import check_names, learning_layers, names_in
 
 
@@ -56,6 +57,21 @@ class Adjustable(HoldsLoss):
         if clip is not None:
             check_positive(clip=clip)
         self._clip = clip
+
+    @property
+    def update_rule(self) -> UpdateRule | None:
+        """Rule that all of it follows; None where layers or routers follow several, or none. May be replaced.
+
+        All that follow a rule then follow the new one, see `Layer.update_rule`. The learning rate stays.
+
+        Raises:
+            BrodmannError: A layer cannot follow it, or none follows a rule. Nothing is replaced then.
+        """
+        return rule_throughout(self.body)
+
+    @update_rule.setter
+    def update_rule(self, rule: UpdateRule) -> None:
+        replace_rule_throughout(self.body, rule)
 
     @property
     def frozen(self) -> bool:
