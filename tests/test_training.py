@@ -513,6 +513,24 @@ def test_checkpoints_of_another_network_are_refused(tmp_path: Path) -> None:
         other.resume()
 
 
+def test_checkpoints_of_a_network_whose_rule_was_replaced_say_so_and_are_resumed_under_it(tmp_path: Path) -> None:
+    class Replace(Callback):
+        def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+            network = trainer.network
+            assert isinstance(network, Network)
+            network.update_rule = SGD(momentum=0.5)
+
+    first = Trainer(network(), blobs(), None, Schedule(epochs=2), folder=tmp_path, callbacks=[Replace()])
+    first.run()
+    other = network()
+    again = Trainer(other, blobs(), None, Schedule(epochs=2), folder=tmp_path)
+    with pytest.raises(BrodmannError, match=r"rules SGD\(.*momentum=0.5\), not Adam\(.*: give it those"):
+        again.resume()
+    other.update_rule = SGD(momentum=0.5)
+    again.resume()
+    torch.testing.assert_close(other.state_dict(), first.network.learning_state(), rtol=0, atol=0)
+
+
 def test_classes_in_a_column_of_their_own_are_scored_as_they_are() -> None:
     x, y = blobs()
     rows = [Trainer(network(), (x, of), (x, of), Schedule(epochs=2)).run().history[-1] for of in (y, y[:, None])]

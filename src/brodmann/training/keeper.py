@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import BrodmannError, CheckpointError
 from ..files import staying
@@ -143,8 +143,18 @@ class Keeper:
         try:
             self._trainer.network.load_learning_state(tensors)
         except (RuntimeError, KeyError, IndexError):
-            raise CheckpointError(f"{self.folder} holds checkpoints of another network: build it as before.") from None
+            raise CheckpointError(f"{self.folder} holds {self._misfit(checkpoint.settings)}.") from None
         return Checkpoint(states, progress, checkpoint.settings)
+
+    def _misfit(self, before: dict[str, Any]) -> str:
+        """Says in words by what checkpoints of these settings do not fit the network."""
+        old, new = before.get("rules"), settings_of(self._trainer)["rules"]
+        if old in (None, new):
+            return "checkpoints of another network: build it as before"
+        return (
+            f"checkpoints of a network with the update rules {', '.join(old)}, not {', '.join(new)}: give it those, "
+            "where it is built or by update_rule, before resume()"
+        )
 
     def _check_new(self) -> None:
         """Raises where a training that begins would write among the checkpoints of another."""
