@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from brodmann import (
+    RLS,
     SGD,
     Adam,
     AreaLinear,
@@ -34,6 +35,7 @@ from brodmann import (
 from brodmann.baselines import Backpropagation
 from brodmann.builders import design
 from brodmann.files import read_tensors, write_tensors
+from brodmann.updates import UpdateRule
 
 from .trained import trained
 
@@ -117,25 +119,49 @@ def test_a_buffer_of_float64_leaves_the_network_as_it_was(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "rule"),
     [
-        lambda: mlp(5, 3, width=6),
-        lambda: residual_mlp(5, 3, depth=3, width=6, update=Adam(decay=0.1), feedback="random"),
-        lambda: stream_mlp(5, 3, width=6, areas=2),
-        lambda: mlp(5, outputs=3, width=6, areas=1, router=None, storage="bfloat16"),
+        (lambda: mlp(5, 3, width=6), None),
+        (lambda: mlp(5, 3, width=6), SGD(momentum=0.5)),
+        (lambda: residual_mlp(5, 3, depth=3, width=6, update=Adam(decay=0.1), feedback="random"), None),
+        (lambda: residual_mlp(5, 3, depth=3, width=6, update=Adam(decay=0.1), feedback="random"), Adam(beta1=0.8)),
+        (lambda: stream_mlp(5, 3, width=6, areas=2), None),
+        (lambda: stream_mlp(5, 3, width=6, areas=2), RLS(ridge=3.0)),
+        (lambda: mlp(5, outputs=3, width=6, areas=1, router=None, storage="bfloat16"), None),
+        (lambda: mlp(5, outputs=3, width=6, areas=1, router=None, storage="bfloat16"), SGD()),
     ],
 )
-def test_what_a_builder_built_is_loaded_without_it(body: Callable[[], Layer], tmp_path: Path) -> None:
+def test_what_a_builder_built_is_loaded_without_it(
+    body: Callable[[], Layer], rule: UpdateRule | None, tmp_path: Path
+) -> None:
     torch.manual_seed(0)
     network = trained(body())
+    if rule is not None:
+        network.update_rule = rule
+        network.learn(torch.randn(9, 5), torch.arange(9) % 3)
     network.save(tmp_path / "n.safetensors")
     again = Network.load(tmp_path / "n.safetensors")
+    assert again.update_rule == network.update_rule
     x, y = torch.randn(9, 5), torch.arange(9) % 3
     assert torch.equal(again(x), network(x))
     for one in (again, network):
         torch.manual_seed(1)  # bfloat16 rounds by chance
         one.learn(x, y)
     assert torch.equal(again(x), network(x))
+
+
+def test_a_network_whose_layers_follow_several_rules_is_loaded_into_a_body_with_them(tmp_path: Path) -> None:
+    def body() -> Layer:
+        made = mlp(5, 3, width=6)
+        next(part for part in made.modules() if isinstance(part, AreaLinear)).update_rule = SGD(momentum=0.5)
+        return made
+
+    network = Network(body(), lr=0.1)
+    assert network.design is None
+    network.save(tmp_path / "n.safetensors")
+    with pytest.raises(CheckpointError, match="by the same code, with the same update rules"):
+        Network.load(tmp_path / "n.safetensors")
+    assert torch.equal(Network.load(tmp_path / "n.safetensors", body())(torch.ones(2, 5)), network(torch.ones(2, 5)))
 
 
 def test_a_body_that_is_no_data_must_be_given_to_load(tmp_path: Path) -> None:

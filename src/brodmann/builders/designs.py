@@ -9,6 +9,7 @@ from copy import deepcopy
 from dataclasses import asdict
 from typing import Any, ParamSpec, TypeVar
 
+from ..areas import Slab
 from ..errors import BrodmannError
 from ..files import as_json
 from ..layer import Layer
@@ -83,19 +84,22 @@ def described(builder: Callable[P, B]) -> Callable[P, B]:
     def call(*args: P.args, **kwargs: P.kwargs) -> B:
         args, kwargs = as_ints(args), as_ints(kwargs)
         body = builder(*args, **kwargs)
-        note(body, builder.__name__, inspect.signature(builder).bind(*args, **kwargs).arguments)
+        note(body, builder, builder.__name__, inspect.signature(builder).bind(*args, **kwargs).arguments)
         return body
 
     return call
 
 
-def note(body: Layer, builder: str, arguments: dict[str, Any]) -> None:
-    """Records on a body the builder and the arguments that made it, and how it looks now."""
+def note(body: Layer, builder: Callable[..., Layer], name: str, arguments: dict[str, Any]) -> None:
+    """Records on a body the builder, its name and the arguments that made it, and how it looks now."""
     given = dict(arguments)
+    takes_rule = "update" in inspect.signature(builder).parameters
     try:
-        body._built = design(builder, given.pop("update", None), **given), repr(body)
+        description = design(name, given.pop("update", None), **given)
     except BrodmannError:  # it cannot be written as data
         forget(body)
+    else:
+        body._built = description, repr(body), _only_rule(body) if takes_rule else None
 
 
 def forget(body: Layer) -> None:
@@ -104,8 +108,27 @@ def forget(body: Layer) -> None:
 
 
 def built_from(body: Layer) -> dict[str, Any] | None:
-    """Returns the design that a body was built from; None if it was composed, or parts of it were replaced since."""
+    """Returns the design that a body was built from, with the update rule that all of it follows now.
+
+    None if it was composed, or if anything else, or the rule of some layers alone, was replaced since.
+    """
     if body._built is None:
         return None
-    description, looks = body._built
-    return deepcopy(description) if repr(body) == looks else None
+    description, looked, rule_then = body._built
+    looks = repr(body)
+    if looks == looked:
+        return deepcopy(description)
+    rule = _only_rule(body)
+    if rule is None or rule_then is None or looks != looked.replace(str(rule_then), str(rule)):
+        return None
+    arguments = {name: value for name, value in description.items() if name not in ("builder", "update")}
+    try:
+        return design(description["builder"], rule, **arguments)
+    except BrodmannError:  # the rule cannot be written as data
+        return None
+
+
+def _only_rule(body: Layer) -> UpdateRule | None:
+    """Returns the rule that all weights of a body follow, routers and feedback included; None if there are several."""
+    rules = [part.update_rule for part in body.modules() if isinstance(part, Slab)]
+    return rules[0] if rules and all(rule == rules[0] for rule in rules) else None

@@ -46,7 +46,7 @@ def build(description: dict[str, Any]) -> Layer:
             raise BrodmannError(f"Expected an update such as {{'name': 'adam', ...}} in a design, got {rule!r}.")
         arguments["update"] = update_rule(**rule)
     body = built_by(BUILDERS[name], arguments, name)
-    note(body, name, arguments)
+    note(body, BUILDERS[name], name, arguments)
     return body
 
 

@@ -82,7 +82,10 @@ def read_network(path: Path, body: Layer | None, loss: Loss | None) -> tuple[Lay
         raise CheckpointError(f"{path} was written by another version of this package: save the network again.")
     if as_it_says := body is None:
         if options["design"] is None:
-            raise CheckpointError(f"{path} does not say how its body was built: pass a body built by the same code.")
+            raise CheckpointError(
+                f"{path} does not say how its body was built: pass a body built by the same code, with the same update "
+                "rules."
+            )
         body = build(options["design"])
     elif options["design"] is not None and (own := built_from(body)) and (apart := _difference(options["design"], own)):
         raise CheckpointError(f"{path} holds a network of another design: {apart}.")

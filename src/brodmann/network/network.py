@@ -122,7 +122,8 @@ class Network(Learning):
     def design(self) -> dict[str, Any] | None:
         """Name and arguments of the builder that made the body, so that `load` can make it again.
 
-        None if the body was composed by hand, or if parts, or numbers that ``print`` shows, were changed later.
+        A rule that `update_rule` put in place of theirs in all layers is that of the design. None if the body was
+        composed by hand, or if parts, or other numbers that ``print`` shows, were changed later.
         """
         return built_from(self.body)
 
