@@ -152,8 +152,8 @@ class Keeper:
         if old in (None, new):
             return "checkpoints of another network: build it as before"
         return (
-            f"checkpoints of a network with the update rules {', '.join(old)}, not {', '.join(new)}: give it those, "
-            "where it is built or by update_rule, before resume()"
+            f"checkpoints of a network with the update rules {', '.join(old)}, not {', '.join(new)}: build it with "
+            "those, or replace its rules again, before resume()"
         )
 
     def _check_new(self) -> None:
