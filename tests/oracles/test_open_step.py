@@ -82,20 +82,42 @@ CHANGES = {
     "weights that were loaded": taken_back,
     "memory for all areas": lambda network, x, y: network.allocate(),
     "a split": lambda network, x, y: network.body.split(0),
+    "a tensor that was replaced": lambda network, x, y: network.load_state_dict(network.state_dict(), assign=True),
     "a layer that was replaced": lambda network, x, y: setattr(network, "body", deepcopy(network.body)),
 }
 
 
+@pytest.mark.parametrize("earlier", [0, 2], ids=["first step", "third step"])
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_it_is_refused_once_the_network_is_another(change):
+def test_it_is_refused_once_the_network_is_another(change, earlier):
     network = Network(mlp(4, 3, width=5, areas=4, router={"partition": "manual"}))
     x, y = torch.randn(6, 4), torch.randint(0, 3, (6,))
+    for _ in range(earlier):
+        network.trace(x).learn(torch.ones(6, 3))
     step = network.trace(x)
     change(network, x, y)
     before = deepcopy(network.learning_state())
     with pytest.raises(BrodmannError, match="The network has learned, or was changed, since trace: call trace again"):
         step.learn(torch.ones(6, 3))
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.learning_state().items())
+
+
+def test_further_steps_walk_through_no_modules(monkeypatch):
+    network, x = Network(mlp(4, 3, width=5, areas=1)), torch.randn(6, 4)
+    network.trace(x).learn(torch.zeros(6, 3))
+    monkeypatch.setattr(nn.Module, "named_modules", None)  # a walk takes a tenth of a small step
+    network.trace(x).learn(torch.zeros(6, 3))
+
+
+def test_a_copy_knows_its_own_tensors():
+    network, x = Network(mlp(4, 3, width=5, areas=1)), torch.randn(6, 4)
+    network.trace(x)
+    copy = deepcopy(network)
+    step, own = copy.trace(x), network.trace(x)
+    network.load_state_dict(deepcopy(network.state_dict()))
+    step.learn(torch.zeros(6, 3))
+    with pytest.raises(BrodmannError, match="The network has learned, or was changed"):
+        own.learn(torch.zeros(6, 3))
 
 
 def test_it_is_refused_after_a_step_of_a_recording():

@@ -19,8 +19,9 @@ from ..recording import told
 from ..routing import Recruiting, Router
 from ..several import Several, check_batch, of_each, parts_in
 from .adjustable import Adjustable
+from .changes import Changes
 from .divergence import check_loss
-from .open_step import NetworkState, OpenStep
+from .open_step import OpenStep
 
 
 class Pending(NamedTuple):
@@ -47,8 +48,7 @@ class Learning(Adjustable):
     lr: float
     _direct: list[str]
     _recruiting: list[Recruiting]
-    _moves: list[int]
-    """Its only number says how often layers have moved; a list, since attributes stay the same in captured steps."""
+    _changes: Changes
 
     def learn(
         self,
@@ -168,7 +168,8 @@ class Learning(Adjustable):
             output, trace = trace_of(self.body, x, context)
         self._check_direct(output)
         output = of_each(Tensor.detach, output)
-        return OpenStep(x, output, partial(self.error_pass, Pending(output, trace, context)), self._state)
+        down = partial(self.error_pass, Pending(output, trace, context))
+        return OpenStep(x, output, down, partial(self._changes.state, self))
 
     @unrecorded
     def _step(
@@ -203,19 +204,13 @@ class Learning(Adjustable):
             The error of x; None where nothing sends one down.
         """
         if pending.context.lr > 0:
-            told(self._count_move)  # by the recording of a step, too
+            told(self._changes.add_step)  # by the recording of a step, too
         outputs, errors = parts_in(pending.output), parts_in(error)
         context = pending.context
         if len(errors) == 1:
             context = context._replace(output=outputs[0], output_error=errors[0])
         with self._computing(error):
             return error_through(self.body, pending.trace, error, context)
-
-    def _count_move(self) -> None:
-        self._moves[0] += 1
-
-    def _state(self) -> NetworkState:
-        return NetworkState(self, self._moves[0])
 
     @contextmanager
     def _computing(self, x: Several) -> Iterator[None]:

@@ -27,6 +27,7 @@ from ..several import Several, check_several, parts_in, sample_count
 from ..storage import COMPUTING
 from ..updates import LEARNING_RATE
 from .adjustable import routers
+from .changes import Changes
 from .counting import active_parameters, total_parameters
 from .files import check_savable, load_whole, read_network, write_network
 from .learning import Learning
@@ -105,7 +106,7 @@ class Network(Learning):
         paths = [(name.rpartition(".")[0], part) for name, part in self.named_modules() if isinstance(part, Feedback)]
         self._direct = [name for name, path in paths if path.from_output]
         self._recruiting = [router for _, router in routers(self) if isinstance(router, Recruiting)]
-        self._moves = [0]
+        self._changes = Changes()
 
     @staticmethod
     def from_design(design: dict[str, Any], loss: Loss | None = None, **options: Any) -> Network:

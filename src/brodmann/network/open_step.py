@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..checks import all_finite, changes_of
 from ..errors import BrodmannError, DivergenceError
@@ -21,7 +20,7 @@ class OpenStep:
             by the statistics of the batch where there are batch norms. A tensor of its own for autograd.
     """
 
-    def __init__(self, x: Several, output: Any, down: Callable[[Any], Any], state: Callable[[], NetworkState]) -> None:
+    def __init__(self, x: Several, output: Any, down: Callable[[Any], Any], state: Callable[[], Any]) -> None:
         """Takes what a forward pass made.
 
         Args:
@@ -58,7 +57,7 @@ class OpenStep:
                 "The samples, or the output, were written over since trace took and returned them: work on a copy, "
                 "such as x.clone()."
             )
-        if not self._state().equals(self._first):
+        if self._state() != self._first:
             raise BrodmannError(
                 "The network has learned, or was changed, since trace: call trace again, and learn by what it returns "
                 "before the network learns anything else."
@@ -81,27 +80,6 @@ class OpenStep:
             raise DivergenceError("The error of the output is not finite, so that nothing was learned from it.")
         down, self._down = self._down, None
         return down(error)
-
-
-class NetworkState:
-    """Tells whether the tensors of a network hold the numbers that they held before."""
-
-    def __init__(self, network: nn.Module, moves: int) -> None:
-        """Looks at a network that has made so many steps, of which PyTorch does not count what kernels change."""
-        held: list[Tensor | None] = []
-        parts: list[nn.Module | None] = [network]
-        while parts:  # PyTorch's own walk takes as long as half of a small step
-            if (part := parts.pop()) is not None:
-                held.extend(part._parameters.values())
-                held.extend(part._buffers.values())
-                parts.extend(part._modules.values())
-        # No changes are counted of tensors that were made in inference mode.
-        self._tensors = [tensor for tensor in held if tensor is not None and not tensor.is_inference()]
-        self._changes = moves, [tensor._version for tensor in self._tensors]
-
-    def equals(self, other: NetworkState) -> bool:
-        """Whether nothing has moved, been written or been replaced between the two."""
-        return self._changes == other._changes and all(map(operator.is_, self._tensors, other._tensors))
 
 
 def _as_text(forms: list[Any]) -> str:
