@@ -159,6 +159,12 @@ def test_direct_feedback_reaches_images_as_it_reaches_their_patches(outputs_of_a
     other.map.feedback.matrix.mul_(2)
     check(other, x)
     check(convolution, x)
+    for _ in range(3):
+        other.map.feedback.matrix.data = 2 * other.map.feedback.matrix
+        check(other, x)
+    for _ in range(2):  # the second lies where the numbers lay that went with the last step
+        other.map.feedback.matrix.data = -3 * other.map.feedback.matrix
+    check(other, x)
     convolution.load_state_dict(other.state_dict())
     check(convolution, x)
     convolution.float()

@@ -41,6 +41,9 @@ class Direct(Feedback):
     being the usual case. The rows of a sample, such as the patches of an image, lie together, and each has a part of B
     to itself; pixels get the sum over the patches that hold them. The delta of the layer itself plays no part; inside a
     `Residual` e_out comes multiplied by its alpha. Source: Nokland (2016); for convolutions Launay et al. (2019).
+
+    A convolution keeps what it computes from B until B changes: change ``matrix`` in place or replace it. What is
+    written through ``matrix.data`` or ``matrix.numpy()`` PyTorch does not count, and the convolution does not see.
     """
 
     from_output = True

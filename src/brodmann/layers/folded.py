@@ -15,13 +15,14 @@ class Folded:
     """``fold(B)``, (outputs, height * width * channels), of a matrix B (outputs, patches * k * k * channels).
 
     Each pixel gets the sum over the patches that hold it, which is linear: ``fold(e B) = e fold(B)``. B stays as it is,
-    so its patches are added up once, and again where B is replaced or changed in place; a change through ``B.data``
-    goes unseen.
+    so its patches are added up once, and again where B or ``B.data`` is replaced, or B changed in place. Numbers
+    that are written through ``B.data`` or ``B.numpy()`` go unseen.
     """
 
     def __init__(self) -> None:
         """Knows no matrix yet."""
         self._matrix: Tensor | None = None
+        self._data = torch.empty(0)  # its numbers: while they are held, no others lie in their place
         self._of_size: dict[tuple[int, ...], tuple[Tensor, int | None]] = {}  # and as of which change of the matrix
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -35,8 +36,8 @@ class Folded:
 
     @torch.inference_mode(False)
     def _renew(self, patches: Patches, matrix: Tensor, size: tuple[int, ...]) -> None:
-        if matrix is not self._matrix:
-            self._matrix, self._of_size = matrix, {}
+        if matrix is not self._matrix or matrix.data_ptr() != self._data.data_ptr():
+            self._matrix, self._data, self._of_size = matrix, matrix.detach(), {}
         known, before = self._of_size.get(size, (None, -1))
         now = None if matrix.is_inference() else matrix._version  # PyTorch counts no changes of inference tensors
         if known is not None and now is not None and now == before:
