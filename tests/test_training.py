@@ -64,6 +64,7 @@ from brodmann.training import (
 )
 from brodmann.training.checkpoints import Checkpoint, checkpoint_names, read_checkpoint, write_checkpoint
 from brodmann.training.schedule import SCHEDULES, Schedule, learning_rate, rows_of_batches
+from brodmann.training.transform import Transform
 
 
 def blobs(rows: int = 90, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -680,6 +681,7 @@ class Mirrored(nn.Module):
     [
         Mirrored(),
         Mirrored().forward,
+        nn.DataParallel(Mirrored()),
         lambda samples, targets: list(Mirrored()(samples, targets)),
         functools.partial(lambda classes, samples, targets: Mirrored()(samples, targets, classes), 3),
     ],
@@ -690,6 +692,13 @@ def test_a_transform_of_samples_and_targets_changes_both(change: Any) -> None:
     Trainer(changed, (x, y), None, schedule, transform=change).run()
     Trainer(wanted, (-x, 2 - y), None, schedule).run()
     assert all(map(torch.equal, changed.state_dict().values(), wanted.state_dict().values()))
+
+
+def test_a_compiled_transform_is_what_it_was_before() -> None:
+    (x, y), compiled = blobs(), torch.compile(Mirrored(), backend="eager")
+    changed = Transform(compiled)(x, y)
+    assert all(map(torch.equal, changed, (-x, 2 - y)))
+    assert torch.equal(Transform(torch.compile(nn.Tanh(), backend="eager"))(x, y)[0], x.tanh())
 
 
 def test_what_a_transform_learns_from_is_what_is_scored() -> None:

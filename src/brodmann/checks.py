@@ -18,10 +18,22 @@ from .recording import told
 from .storage import computing
 
 
+def unwrapped(model: Any) -> Any:
+    """Returns the module that `torch.compile` or `nn.DataParallel` wraps, which computes the same; else the model."""
+    while True:
+        inside = model.module if isinstance(model, _PARALLEL) else getattr(model, "_orig_mod", model)
+        if inside is model:
+            return model
+        model = inside
+
+
+_PARALLEL = nn.DataParallel, nn.parallel.DistributedDataParallel
+
+
 def signature_of(function: Callable[..., Any]) -> inspect.Signature | None:
     """Returns what a function takes, or a module in its ``forward``; None for built-in functions that do not say."""
     try:
-        return inspect.signature(function.forward if isinstance(function, nn.Module) else function)
+        return inspect.signature(unwrapped(function).forward if isinstance(function, nn.Module) else function)
     except ValueError:
         return None
 

@@ -29,17 +29,6 @@ WHOLE = (
     nn.RNNCellBase,
 )
 """Modules that a conversion replaces by others, which would not call their hooks."""
-PARALLEL = nn.DataParallel, nn.parallel.DistributedDataParallel
-"""Modules that compute what the one does that they hold."""
-
-
-def unwrapped(model: Any) -> Any:
-    """Returns the module that `torch.compile` or `nn.DataParallel` wraps, which computes the same; else the model."""
-    while True:
-        inside = model.module if isinstance(model, PARALLEL) else getattr(model, "_orig_mod", model)
-        if inside is model:
-            return model
-        model = inside
 
 
 def check_convertible(model: Any) -> None:

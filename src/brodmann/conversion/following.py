@@ -13,12 +13,12 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvTransposeNd
 
+from ..checks import unwrapped
 from ..errors import BrodmannError
 from ..origin import package_of
 from ..several import Several, called_with, rows_of
 from .alone import same_alone
 from .answering import Answering
-from .convertible import unwrapped
 from .derivatives import OwnDerivative, mark, whole_functions
 from .kinds import asking_for_kinds
 from .lines import place_of

@@ -10,10 +10,10 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_whole
+from ..checks import check_whole, unwrapped
 from ..errors import BrodmannError
 from ..several import Several, called_with, of_each, parts_in, rows_of, sample_count
-from .convertible import check_convertible, unwrapped
+from .convertible import check_convertible
 
 PROBES = 11
 """How many samples go through model and body, to see what comes to each layer and that both return the same: a number
