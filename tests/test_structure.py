@@ -61,7 +61,7 @@ def test_imports_point_downwards() -> None:
 
 
 def test_a_planted_import_from_above_is_seen() -> None:
-    assert {"errors", "routing"} <= imported(SOURCES / "layer.py")
+    assert {"errors", "routing"} <= imported(SOURCES / "layer" / "layer.py")
     assert "training" in imported(SOURCES / "estimator" / "base.py")
     assert floors()["training"] < floors()["network"] < floors()["errors"]
 

@@ -16,13 +16,14 @@ from ..errors import BrodmannError
 from ..feedback import Feedback, KolenPollack, Shape, Signal, build_feedback, error_below, let_learn
 from ..held import Held
 from ..kernels import Groups
-from ..layer import Context, as_rows, unflatten_rows
+from ..layer import Context
 from ..origin import is_ours
 from ..processes import Processes
 from ..routing import Choice, Chosen, Route, Router, build_router, checked_route, repeat_rows, sketch
 from ..storage import storage_dtype
 from ..updates import SGD, Factors, UpdateRule, check_counts, check_rule
 from .maps import Maps
+from .rows import as_rows, unflatten_rows
 from .steering import Steering
 
 SHARED = ("learned", "frozen", "off")

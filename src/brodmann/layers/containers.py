@@ -12,10 +12,11 @@ from ..autograd import unrecorded
 from ..checks import check_finite, check_tensors
 from ..errors import BrodmannError
 from ..held import Held
-from ..layer import Container, Context, Gathering, Layer, as_rows, check_layer, error_through, trace_of
+from ..layer import Container, Context, Gathering, Layer, check_layer, error_through, trace_of
 from ..processes import Processes
 from ..routing import Chosen, Route, Router
 from .area_linear import AreaLinear
+from .rows import as_rows
 from .steering import Steering, followers
 
 

@@ -11,12 +11,13 @@ from torch import Tensor
 from ..autograd import unrecorded
 from ..errors import BrodmannError
 from ..feedback import as_direct, one_matrix_of
-from ..layer import Container, Context, as_rows
+from ..layer import Container, Context
 from ..routing import Chosen
 from ..storage import computing
 from .area_linear import AreaLinear
 from .folded import Folded
 from .patches import Patches
+from .rows import as_rows
 
 
 class ImageTrace(NamedTuple):
