@@ -8,8 +8,10 @@ from typing import Any
 
 from ..checks import check_positive
 from ..errors import BrodmannError, unknown_name
+from ..held import Held
 from ..layer import Layer, replace_rule_throughout, rule_throughout
 from ..losses.adapters import HoldsLoss
+from ..losses.builtin import Loss
 from ..rates import Rates, is_within
 from ..routing import Router
 from ..updates import UpdateRule
@@ -19,7 +21,14 @@ from .learning_layers import check_names, learning_layers, names_in
 class Adjustable(HoldsLoss):
     """A body of layers, and what may be replaced between steps."""
 
-    body: Layer
+    body = Held[Layer]()
+
+    def __init__(self, body: Layer, loss: Loss | None, rates: Rates | None, clip: float | None) -> None:
+        """Takes the layers, and what may be replaced, see `Network`."""
+        super().__init__()
+        self.body = body
+        self.loss = loss  # type: ignore[assignment]
+        self.rates, self.clip = Rates() if rates is None else rates, clip
 
     @property
     def rates(self) -> Rates:

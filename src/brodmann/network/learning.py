@@ -13,12 +13,15 @@ from torch import Tensor
 from ..autograd import autocast_off, unrecorded
 from ..checks import MisfitError, check_real
 from ..errors import BrodmannError
+from ..feedback import Feedback
 from ..layer import Context, Layer, Observer, error_through, trace_of
+from ..losses.builtin import Loss
 from ..losses.error import error_and_loss
+from ..rates import Rates
 from ..recording import told
 from ..routing import Recruiting, Router
 from ..several import Several, check_batch, of_each, parts_in
-from .adjustable import Adjustable
+from .adjustable import Adjustable, routers
 from .changes import Changes
 from .divergence import check_loss
 from .open_step import OpenStep
@@ -45,10 +48,14 @@ class Learning(Adjustable):
         lr: Learning rate where a call gives none.
     """
 
-    lr: float
-    _direct: list[str]
-    _recruiting: list[Recruiting]
-    _changes: Changes
+    def __init__(self, body: Layer, loss: Loss | None, lr: float, rates: Rates | None, clip: float | None) -> None:
+        """Takes the layers, the loss and the settings of a step, see `Network`."""
+        super().__init__(body, loss, rates, clip)
+        self.lr = lr
+        paths = [(name.rpartition(".")[0], part) for name, part in self.named_modules() if isinstance(part, Feedback)]
+        self._direct = [name for name, path in paths if path.from_output]
+        self._recruiting = [router for _, router in routers(self) if isinstance(router, Recruiting)]
+        self._changes = Changes()
 
     def learn(
         self,

@@ -1,8 +1,8 @@
-"""Network: a body of layers with a loss at the top, and its step."""
+"""Network: a body of layers with a loss on top; how it makes a step is in `Learning`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,13 @@ from ..builders import build
 from ..builders.designs import built_from, forget
 from ..checks import MisfitError, check_real
 from ..errors import BrodmannError, warn
-from ..feedback import Feedback
-from ..held import Held
 from ..layer import Layer, check_layer
 from ..layers import AreaLinear, Routed
 from ..losses.builtin import Loss, SumOfSquares
 from ..rates import Rates
-from ..routing import Recruiting
 from ..several import Several, check_several, parts_in, sample_count
 from ..storage import COMPUTING
-from ..updates import LEARNING_RATE
-from .adjustable import routers
-from .changes import Changes
+from ..updates import LEARNING_RATE, UpdateRule
 from .counting import active_parameters, total_parameters
 from .files import check_savable, load_whole, read_network, write_network
 from .learning import Learning
@@ -44,8 +39,6 @@ class Network(Learning):
         loss = network.learn(x, y)
         logits = network(x)
     """
-
-    body = Held[Layer]()
 
     def __init__(
         self,
@@ -78,7 +71,6 @@ class Network(Learning):
                 loss than `SumOfSquares`; or a layer or feedback path of your own keeps a tensor that is neither a
                 parameter nor a buffer, which no file would hold.
         """
-        super().__init__()
         check_layer(body, "The body of a Network")
         check_once(body)
         check_savable(body)
@@ -87,26 +79,16 @@ class Network(Learning):
         moving = [part for part in body.modules() if isinstance(part, Layer) and part.moves]
         maps = [part for part in moving if not isinstance(part, Routed)]  # a projection goes along at any rate
         rules = [part.update_rule for part in maps if part.update_rule is not None]
-        self.recursive = any(rule.recursive for rule in rules)
-        self.body = body
-        self.loss = SumOfSquares() if loss is None and self.recursive else loss  # type: ignore[assignment]
-        if self.recursive and not isinstance(self.loss, SumOfSquares):
+        recursive = any(rule.recursive for rule in rules)
+        if loss is None and recursive:
+            loss = SumOfSquares()
+        super().__init__(body, loss, _suited_rate(rules) if lr is None else lr, rates, clip)
+        self.recursive = recursive
+        if recursive and not isinstance(self.loss, SumOfSquares):
             warn(
                 "Recursive least squares needs SumOfSquares: other losses, such as a mean over the batch, make its "
                 "steps too small to learn from one pass.",
             )
-        suited = {rule.default_lr for rule in rules} or {LEARNING_RATE}
-        if lr is None and len(suited) > 1:
-            warn(
-                f"The layers' rules ask for different learning rates, {', '.join(map(str, sorted(suited)))}: the "
-                "smallest is taken. Choose one with lr=..., or give all layers the same rule with update=...",
-            )
-        self.lr = min(suited) if lr is None else lr
-        self.rates, self.clip = Rates() if rates is None else rates, clip
-        paths = [(name.rpartition(".")[0], part) for name, part in self.named_modules() if isinstance(part, Feedback)]
-        self._direct = [name for name, path in paths if path.from_output]
-        self._recruiting = [router for _, router in routers(self) if isinstance(router, Recruiting)]
-        self._changes = Changes()
 
     @staticmethod
     def from_design(design: dict[str, Any], loss: Loss | None = None, **options: Any) -> Network:
@@ -249,6 +231,17 @@ class Network(Learning):
         network = Network(body, loss, lr=settings["lr"])
         network.adjust(settings)
         return network
+
+
+def _suited_rate(rules: Iterable[UpdateRule]) -> float:
+    """Returns the learning rate of layers that follow these rules; warns if they ask for different ones."""
+    suited = {rule.default_lr for rule in rules} or {LEARNING_RATE}
+    if len(suited) > 1:
+        warn(
+            f"The layers' rules ask for different learning rates, {', '.join(map(str, sorted(suited)))}: the "
+            "smallest is taken. Choose one with lr=..., or give all layers the same rule with update=...",
+        )
+    return min(suited)
 
 
 def check_network(network: Any) -> None:
