@@ -1,0 +1,41 @@
+"""What is checked before anything is computed: settings, sizes and inputs; and what users add."""
+
+from .callables import binds, check_registered, check_settings, signature_of, unwrapped
+from .numbers import check_finite, check_memory, check_positive, check_real, check_share, check_switch, check_whole
+from .own_methods import changes_of, check_sent, check_unmodified
+from .tensors import (
+    MisfitError,
+    all_finite,
+    all_in,
+    check_input,
+    check_tensors,
+    check_weights,
+    length_of,
+    rows_not_finite,
+)
+
+__all__ = [
+    "MisfitError",
+    "all_finite",
+    "all_in",
+    "binds",
+    "changes_of",
+    "check_finite",
+    "check_input",
+    "check_memory",
+    "check_positive",
+    "check_real",
+    "check_registered",
+    "check_sent",
+    "check_settings",
+    "check_share",
+    "check_switch",
+    "check_tensors",
+    "check_unmodified",
+    "check_weights",
+    "check_whole",
+    "length_of",
+    "rows_not_finite",
+    "signature_of",
+    "unwrapped",
+]
