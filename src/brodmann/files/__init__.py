@@ -1,0 +1,27 @@
+"""Files that are whole or absent: atomic writes, tensors and JSON in one safetensors file, no pickle."""
+
+from .atomic import drop_temporaries, replacing, write_bytes
+from .folders import alone_in, contents, empty, in_turn, staying
+from .json_files import as_json, as_number, read_json, write_json
+from .paths import expanded, user_cache
+from .tensors import check_utf8, read_tensors, write_tensors
+
+__all__ = [
+    "alone_in",
+    "as_json",
+    "as_number",
+    "check_utf8",
+    "contents",
+    "drop_temporaries",
+    "empty",
+    "expanded",
+    "in_turn",
+    "read_json",
+    "read_tensors",
+    "replacing",
+    "staying",
+    "user_cache",
+    "write_bytes",
+    "write_json",
+    "write_tensors",
+]
