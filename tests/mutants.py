@@ -152,7 +152,7 @@ MUTANTS = [
     ("conversion/counterparts.py", "if step.rows_per_sample > 1 and parts.routed:", "if False:", "rows of several samples under one route"),
     ("layer/layer.py", "            part.frozen_here = frozen", "            self.frozen_here = frozen", "layers inside that are not frozen"),
     ("routing/recruiting.py", "        return True\n", "        return False\n", "a router that recruits and is not frozen"),
-    ("feedback/path.py", "return None if errors is not matrices and issubclass(errors, matrices) else matrix_of(path, weight)", "return matrix_of(path, weight)", "errors of a path of one's own that nobody asks for"),
+    ("feedback/checked.py", "if of_error is not of_matrix and issubclass(of_error, of_matrix):", "if False:", "errors of a path of one's own that nobody asks for"),
     ("telemetry/use_of_areas.py", "choices[name][calls[name]].append(output.area)", "choices[name][0].append(output.area)", "calls of a router in the order of batches"),
     ("layers/recurrent.py", "return context._replace(weight=weight[:, step])", "return context._replace(weight=None)", "steps without weights that recruit"),
     ("conversion/kinds.py", "return issubclass(getattr(value, STANDS_FOR, type(value)), named)", "return False", "modules that deny what they stand for"),

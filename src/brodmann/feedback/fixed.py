@@ -7,7 +7,9 @@ from torch import Tensor
 
 from ..checks import check_memory, check_whole
 from ..errors import BrodmannError
-from .path import Feedback, Shape, Signal
+from .path import Feedback
+from .shape import Shape
+from .signal import Signal
 
 
 class FixedRandom(Feedback):

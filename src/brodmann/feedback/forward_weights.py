@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from ..areas import error_of_parts
-from .path import Feedback, Shape, Signal
+from .path import Feedback
+from .shape import Shape
+from .signal import Signal
 
 
 class SignSymmetric(Feedback):

@@ -12,7 +12,9 @@ from ..areas.starts import mirrored
 from ..checks import check_real
 from ..errors import BrodmannError, unknown_name
 from ..held import Held
-from .path import Feedback, Shape, Signal
+from .path import Feedback
+from .shape import Shape
+from .signal import Signal
 
 STARTS: dict[str, Callable[[Shape], Tensor]] = {
     "independent": lambda shape: shape.draw().mul_(shape.scale),

@@ -8,8 +8,11 @@ import torch
 from torch import Tensor
 
 from ..areas import Slab
+from .checked import build_feedback, error_below, let_learn
 from .kolen_pollack import KolenPollack
-from .path import Feedback, Shape, Signal, build_feedback, error_below, let_learn
+from .path import Feedback
+from .shape import Shape
+from .signal import Signal
 
 
 class LeastChange(Feedback):
