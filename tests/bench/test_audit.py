@@ -30,12 +30,7 @@ from brodmann.files import alone_in
 
 def parts(folder: Path) -> tuple[list, list, dict, dict]:
     rows, trials = read_journal(folder / "rows.jsonl"), read_journal(folder / "trials.jsonl")
-    return (
-        rows,
-        trials,
-        json.loads((folder / "choices.json").read_text()),
-        read_plan(folder),
-    )
+    return rows, trials, read_choices(folder), read_plan(folder)
 
 
 def test_an_honest_benchmark_passes_the_audit(small_bench: Path) -> None:
@@ -43,9 +38,9 @@ def test_an_honest_benchmark_passes_the_audit(small_bench: Path) -> None:
 
 
 def cheat_choice(rows: list, trials: list, choices: dict, plan: dict) -> None:
-    (methods,) = choices.values()
-    other = next(c for c in candidates(2) if c.lr != methods["SAL, 16 areas"]["lr"])._asdict()
-    methods["SAL, 16 areas"].update(other)
+    (chosen,) = (chosen for search, chosen in choices.items() if search.method == "SAL, 16 areas")
+    other = next(c for c in candidates(2) if c.lr != chosen["lr"])._asdict()
+    chosen.update(other)
     for row in rows:
         if row["method"] == "SAL, 16 areas" and row["protocol"] == "tuned":
             row["options"].update(other)
@@ -122,8 +117,7 @@ def cheat_no_choices(rows: list, trials: list, choices: dict, plan: dict) -> Non
 
 
 def cheat_one_choice_less(rows: list, trials: list, choices: dict, plan: dict) -> None:
-    (methods,) = choices.values()
-    methods.pop("SAL, 16 areas")
+    del choices[next(search for search in choices if search.method == "SAL, 16 areas")]
 
 
 def cheat_no_plan(rows: list, trials: list, choices: dict, plan: dict) -> None:
@@ -272,7 +266,7 @@ def test_one_note_tells_of_all_sets_of_which_the_same_is_to_be_said() -> None:
 def test_methods_of_every_recipe_share_their_seeds() -> None:
     bench = Path(__file__).parents[2] / "docs" / "bench" / "convergence"
     rows, plan = read_journal(bench / "rows.jsonl.gz"), read_plan(bench)
-    choices, trials = json.loads((bench / "choices.json").read_text()), read_journal(bench / "trials.jsonl.gz")
+    choices, trials = read_choices(bench), read_journal(bench / "trials.jsonl.gz")
     worst = next(row for row in rows if row["method"] == "SAL, 1 area" and row["seed"] == 2)
     left = {key: place for key, place in plan.items() if key != worst["key"]}
     (problem,) = audit([row for row in rows if row is not worst], trials, choices, left)
@@ -315,7 +309,7 @@ def test_settings_of_streams_and_searches_cut_short_are_flagged() -> None:
     plan = read_plan(bench)
     problems = audit(rows, trials, {}, plan)
     assert "digits, SAL, pooled, 16 areas: no choice is stored, so its settings were not checked." in problems
-    choices = json.loads((bench / "choices.json").read_text())
+    choices = read_choices(bench)
     assert audit(rows, trials, choices, plan) == []
     kept = [row for row in trials if row["method"] != "backpropagation" or row["options"]["seed"] == 1000]
     assert any(

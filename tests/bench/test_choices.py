@@ -13,6 +13,7 @@ import pytest
 
 from brodmann.bench import write_report
 from brodmann.bench.case import Case
+from brodmann.bench.choices import Choices, Search, packaged_choices
 from brodmann.bench.folder import read_choices, read_plan
 from brodmann.bench.journal import Journal, read_journal
 from brodmann.bench.plan import Plan
@@ -27,7 +28,6 @@ from brodmann.bench.tuner import (
     choose,
     next_settings,
     settled,
-    stored_choices,
     trials_of,
 )
 from brodmann.builders.sizes import dense_size
@@ -114,7 +114,7 @@ def test_every_method_tries_the_same_settings_and_trials_leave_the_test_part_clo
     row = run_case(trials_of(one, candidates(1))[0])
     assert row["test_reads"] == 0
     assert not {"test", "correct"} & row.keys()
-    assert run_case(settled(one, {blobs: {"a": candidates(1)[0]._asdict()}}))["test_reads"] == 1
+    assert run_case(settled(one, {Search(blobs, "a"): candidates(1)[0]._asdict()}))["test_reads"] == 1
 
 
 def test_the_best_mean_validation_score_is_chosen_and_the_first_of_equals() -> None:
@@ -123,7 +123,7 @@ def test_the_best_mean_validation_score_is_chosen_and_the_first_of_equals() -> N
         return {"dataset": "d", "method": "m", "detail": {}, "options": options, "validation": score}
 
     rows = [trial(0, 0, 0.9), trial(0, 1, 0.5), trial(2, 0, 0.8), trial(2, 1, 0.8), trial(1, 0, 0.8), trial(1, 1, 0.8)]
-    chosen = choose(rows)["d"]["m"]
+    chosen = choose(rows)[Search("d", "m")]
     assert Settings.of(chosen) == candidates(3)[1]
     assert (chosen["trials"], chosen["validation"]) == (3, 0.8)
     assert choose([*rows, trial(0, 0, 1.0)]) == choose(rows)  # the first row of a trial counts
@@ -137,7 +137,7 @@ def test_a_search_ends_where_its_journal_holds_a_trial_twice(
     for row in (*rows, rows[0] | {"validation": 0.9}):
         journal.append(row)
     monkeypatch.setattr("brodmann.bench.runner._run", lambda *_: pytest.fail("asked for trials that are there"))
-    assert settle([case], {}, journal, 1, 1)[blobs]["a"]["validation"] == 0.5
+    assert settle([case], {}, journal, 1, 1)[Search(blobs, "a")]["validation"] == 0.5
 
 
 def scored(entries: list[Settings], best_rate: float) -> dict[Settings, list[float]]:
@@ -180,10 +180,11 @@ def test_searches_that_end_at_an_edge_are_named() -> None:
             for entry, score in zip(candidates(8), scored(candidates(8), best_rate).values(), strict=True)
         ]
 
-    smallest_decay = ("d", "m", "decay", 0.1, "smallest")
-    assert at_edge(trials(0.5)) == [("d", "m", "lr", 0.019, "largest"), smallest_decay]
-    assert at_edge(trials(1e-5)) == [("d", "m", "lr", 0.00084, "smallest"), smallest_decay]
-    assert at_edge(trials(0.011)) == [("d", "m", "decay", 1.0, "largest")]
+    search = Search("d", "m")
+    smallest_decay = (search, "decay", 0.1, "smallest")
+    assert at_edge(trials(0.5)) == [(search, "lr", 0.019, "largest"), smallest_decay]
+    assert at_edge(trials(1e-5)) == [(search, "lr", 0.00084, "smallest"), smallest_decay]
+    assert at_edge(trials(0.011)) == [(search, "decay", 1.0, "largest")]
     assert at_edge(trials(0.005)) == []
 
 
@@ -201,20 +202,19 @@ SEARCHES = (
 
 
 def test_choices_that_come_with_the_package_save_the_search_and_pass_their_own_audit() -> None:
-    stored = stored_choices()
+    packaged = packaged_choices()
     cases = ten(Plan(seeds=1, protocols=("tuned",), sets=("digits",)))
-    wanted, known = searches(cases, stored)
+    wanted, known = searches(cases, packaged)
     assert wanted == {}
-    assert known["digits"].keys() == {case.method for case in cases}
-    newest: dict[str, dict[str, Any]] = {}
+    assert known.keys() == {Search("digits", case.method) for case in cases}
+    newest: Choices = {}
     for name in SEARCHES:
         bench = Path(__file__).parents[2] / "docs" / "bench" / name
         rows, trials = read_journal(bench / "rows.jsonl.gz"), read_journal(bench / "trials.jsonl.gz")
         choices, plan = read_choices(bench), read_plan(bench)
         assert audit(rows, trials, choices, plan) == []
-        for dataset, methods in choices.items():
-            newest.setdefault(dataset, {}).update(methods)
-    assert newest == stored
+        newest |= choices
+    assert newest == packaged
 
 
 def test_a_later_call_keeps_the_choices_of_earlier_ones(blobs: str, tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_a_later_call_keeps_the_choices_of_earlier_ones(blobs: str, tmp_path: Pa
         plan = Plan(quick=True, seeds=1, protocols=("tuned",), sets=(blobs,), methods=(method,))
         run_recipes(["ten"], plan, tmp_path, trials=1, search=True)
     choices, planned = read_choices(tmp_path), read_plan(tmp_path)
-    assert set(choices[blobs]) == {"SAL, 1 area", "Kolen-Pollack"}
+    assert set(choices) == {Search(blobs, "SAL, 1 area"), Search(blobs, "Kolen-Pollack")}
     rows, trials = read_journal(tmp_path / "rows.jsonl"), read_journal(tmp_path / "trials.jsonl")
     assert audit(rows, trials, choices, planned) == []
     next(row for row in rows if row["method"] == "SAL, 1 area")["options"]["lr"] = 0.5
@@ -238,7 +238,7 @@ def test_settings_chosen_in_the_folder_come_before_those_of_the_package(
     (tmp_path / "choices.json").write_text(json.dumps({"digits": {"SAL, 1 area": own}}))
     methods = ("SAL, 1 area", "Kolen-Pollack")
     run_recipes(["ten"], Plan(seeds=1, protocols=("tuned",), sets=("digits",), methods=methods), tmp_path)
-    packaged = stored_choices()["digits"]["Kolen-Pollack"]
+    packaged = packaged_choices()[Search("digits", "Kolen-Pollack")]
     assert {case.method: case.options.lr for case in ran} == dict(zip(methods, (0.0123, packaged["lr"]), strict=True))
     assert json.loads((tmp_path / "choices.json").read_text())["digits"]["SAL, 1 area"] == own
 

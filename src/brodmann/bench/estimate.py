@@ -21,11 +21,12 @@ from ..runs import RunOptions
 from ..runs.assembly import learner_for, split_data
 from ..runs.execution import threads
 from .case import Case
+from .choices import search_of
 from .folder import ROWS, TRIAL_ROWS, read_choices, read_rows
 from .runner import known_choices, searches
 from .stream_learners import stream_learner
 from .streams import Stream, stream_of
-from .tuner import candidates, choose, search_of, settled, trials_of
+from .tuner import candidates, choose, settled, trials_of
 
 START_SECONDS = 0.3
 """Loading data, scoring and writing a row: measured on the small sets, where it shows."""
@@ -66,18 +67,17 @@ def _left(cases: list[Case], trials: int, search: bool, folder: Path | None) -> 
     wanted, choices = searches(cases, {} if search else known_choices(earlier))
     there, best = Counter(search_of(row) for row in tried), choose(tried)
     left: list[Case] = []
-    for (dataset, method), case in wanted.items():
+    for name, case in wanted.items():
         # Which settings a search will try is not known yet; how many is, and none changes the time of a step.
-        more = trials_of(case, candidates(trials))[there[dataset, method] :]
+        more = trials_of(case, candidates(trials))[there[name] :]
         if not more:
-            choices.setdefault(dataset, {})[method] = best[dataset][method]
+            choices[name] = best[name]
         left += more
     done = {row["key"] for row in rows}
 
     def is_done(case: Case) -> bool:
-        dataset, method = search_of(case)
-        open_ = case.searched and method not in choices.get(dataset, {})
-        return not open_ and settled(case, choices).key in done
+        is_open = case.searched and search_of(case) not in choices
+        return not is_open and settled(case, choices).key in done
 
     return left + [case for case in cases if not is_done(case)]
 

@@ -9,8 +9,9 @@ from typing import Any
 from ..errors import BrodmannError
 from ..files import read_json
 from .case import Planned, Row
+from .choices import Choices, from_stored
 from .journal import read_journal, stored_journal
-from .tuner import SEARCHED, Choices
+from .tuner import SEARCHED
 
 ROWS, TRIAL_ROWS, CHOICES, PLAN = "rows.jsonl", "trials.jsonl", "choices.json", "plan.json"
 SCORES = {ROWS: "test", TRIAL_ROWS: "validation"}
@@ -51,13 +52,12 @@ def read_rows(folder: Path, name: str) -> list[Row]:
 
 
 def read_choices(folder: Path) -> Choices:
-    """Returns the chosen settings, data set -> method -> settings; none where there is no file.
+    """Returns the chosen settings; none where there is no file.
 
     Raises:
         BrodmannError: The file is damaged.
     """
-    choices: Choices = _stored(folder / CHOICES, _are_choices)
-    return choices
+    return from_stored(_stored(folder / CHOICES, _are_choices))
 
 
 def read_plan(folder: Path) -> dict[str, Planned]:
@@ -84,8 +84,8 @@ def _stored(path: Path, fits: Callable[[Any], bool]) -> Any:
 
 
 def _are_choices(content: Any) -> bool:
-    chosen = [chosen for methods in content.values() for chosen in methods.values()]
-    return all(isinstance(one.get(name), int | float) for one in chosen for name in SEARCHED)
+    choices = from_stored(content)
+    return all(isinstance(chosen.get(name), int | float) for chosen in choices.values() for name in SEARCHED)
 
 
 def _is_plan(content: Any) -> bool:

@@ -10,7 +10,8 @@ from typing import Any
 from ..errors import BrodmannError
 from ..files import as_json
 from .case import Case, Row
-from .tuner import SEARCHED, search_of
+from .choices import search_of
+from .tuner import SEARCHED
 
 Place = tuple[str, ...]
 Terms = dict[str, Any]

@@ -23,24 +23,14 @@ from ..runs.version import code_version
 from ..training import Interrupted
 from ..training.display import display
 from .case import Case, Row, row_name
+from .choices import Choices, Search, packaged_choices, search_of, to_stored
 from .folder import CHOICES, PLAN, ROWS, TRIAL_ROWS, read_choices, read_plan, read_rows
 from .journal import Journal
 from .places import check_alike
 from .plan import Plan
 from .recipes import cases_of
 from .tasks import run_case
-from .tuner import (
-    TRIAL_SEEDS,
-    TRIALS,
-    Choices,
-    choose,
-    next_settings,
-    scores_of,
-    search_of,
-    settled,
-    stored_choices,
-    trials_of,
-)
+from .tuner import TRIAL_SEEDS, TRIALS, choose, next_settings, scores_of, settled, trials_of
 
 
 def run_recipes(
@@ -70,7 +60,7 @@ def run_recipes(
         check_alike(folder, read_rows(folder, ROWS), read_rows(folder, TRIAL_ROWS), cases)
         earlier, noted = read_choices(folder), read_plan(folder)
         choices = settle(cases, {} if search or plan.quick else known_choices(earlier), tried, trials, jobs)
-        write_json(folder / CHOICES, _merged(earlier, choices))
+        write_json(folder / CHOICES, to_stored(earlier | choices))
         final = [settled(case, choices) for case in cases]
         planned = {case.key: case.planned for case in final}
         write_json(folder / PLAN, noted | planned)  # of earlier calls too: the report looks for gaps
@@ -79,26 +69,21 @@ def run_recipes(
 
 def known_choices(earlier: Choices) -> Choices:
     """Returns the settings that need no search: those that were chosen in the folder, else those of the package."""
-    return _merged(stored_choices(), earlier)
+    return packaged_choices() | earlier
 
 
-def _merged(earlier: Choices, choices: Choices) -> Choices:
-    """Returns the choices, and the earlier ones for other sets and methods."""
-    return {name: earlier.get(name, {}) | choices.get(name, {}) for name in dict.fromkeys([*earlier, *choices])}
-
-
-def searches(cases: Iterable[Case], known: Choices) -> tuple[dict[tuple[str, str], Case], Choices]:
+def searches(cases: Iterable[Case], known: Choices) -> tuple[dict[Search, Case], Choices]:
     """Returns a case of every search that the cases still need, and the choices that are known for the others."""
-    wanted: dict[tuple[str, str], Case] = {}
+    wanted: dict[Search, Case] = {}
     choices: Choices = {}
     for case in cases:
         if not case.searched:
             continue
-        dataset, method = name = search_of(case)
-        if method in known.get(dataset, {}):
-            choices.setdefault(dataset, {})[method] = known[dataset][method]
+        search = search_of(case)
+        if search in known:
+            choices[search] = known[search]
         else:
-            wanted.setdefault(name, case)
+            wanted.setdefault(search, case)
     return wanted, choices
 
 
@@ -117,18 +102,17 @@ def settle(cases: Iterable[Case], known: Choices, journal: Journal, trials: int,
     while True:
         scores = scores_of(journal.rows())
         more: dict[str, Case] = {}
-        for name, case in wanted.items():
-            tried = {entry: values for entry, values in scores.get(name, {}).items() if len(values) == len(TRIAL_SEEDS)}
-            settings = next_settings(tried, trials, stream="stream" in case.detail)
+        for search, case in wanted.items():
+            tried = scores.get(search, {})
+            done = {entry: values for entry, values in tried.items() if len(values) == len(TRIAL_SEEDS)}
+            settings = next_settings(done, trials, stream="stream" in case.detail)
             more |= {trial.key: trial for trial in trials_of(case, settings)}
         if not more:
             break
         rounds += 1
         _run(list(more.values()), journal, jobs, f"search, round {rounds}")
     found = choose(journal.rows())
-    for dataset, method in wanted:
-        choices.setdefault(dataset, {})[method] = found[dataset][method]
-    return choices
+    return choices | {search: found[search] for search in wanted}
 
 
 def carry_out(cases: list[Case], journal: Journal, jobs: int, title: str) -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import json
 import random
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
-from importlib import resources
 from typing import Any, NamedTuple
 
 from .case import Case, Row
+from .choices import Choices, Search, search_of
 from .rounding import significant
 
 TRIALS = 12
@@ -40,8 +39,6 @@ class Settings(NamedTuple):
 SEARCHED = Settings._fields
 Tried = dict[Settings, list[float]]
 """Settings -> validation score of every seed."""
-Choices = dict[str, dict[str, dict[str, Any]]]
-"""Data set -> method -> chosen settings."""
 
 
 def candidates(count: int, *, stream: bool = False) -> list[Settings]:
@@ -94,47 +91,37 @@ def trials_of(case: Case, settings: Iterable[Settings]) -> list[Case]:
     ]
 
 
-def search_of(case: Case | Row) -> tuple[str, str]:
-    """Identifies the search of a case or row, which all seeds and recipes of a method on a set or stream share."""
-    row = case.row() if isinstance(case, Case) else case
-    stream, method = row["detail"].get("stream"), row["method"]
-    return row["dataset"], method if stream is None else f"{stream}: {method}"
-
-
 def choose(rows: Iterable[Row]) -> Choices:
-    """Chooses for each data set and method the settings with the best mean validation score; the first of equals."""
+    """Chooses for each search the settings with the best mean validation score; the first of equals."""
     choices: Choices = {}
-    for (dataset, method), tried in sorted(scores_of(rows).items()):
+    for search, tried in sorted(scores_of(rows).items()):
         best = _best(tried)
-        choices.setdefault(dataset, {})[method] = {
-            **best._asdict(),
-            "trials": len(tried),
-            "validation": round(statistics.mean(tried[best]), 6),
-        }
+        validation = round(statistics.mean(tried[best]), 6)
+        choices[search] = {**best._asdict(), "trials": len(tried), "validation": validation}
     return choices
 
 
-def scores_of(rows: Iterable[Row]) -> dict[tuple[str, str], Tried]:
-    """Returns the validation scores of every search, by data set and method, one a seed: the first in its log."""
-    scores: dict[tuple[str, str], dict[Settings, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+def scores_of(rows: Iterable[Row]) -> dict[Search, Tried]:
+    """Returns the validation scores of every search, one a seed: the first in its log."""
+    scores: dict[Search, dict[Settings, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
         name = search_of(row)
         scores[name][Settings.of(row["options"])].setdefault(row["options"]["seed"], row["validation"])
     return {name: {entry: [*seeds.values()] for entry, seeds in tried.items()} for name, tried in scores.items()}
 
 
-def at_edge(rows: Iterable[Row]) -> list[tuple[str, str, str, float, str]]:
+def at_edge(rows: Iterable[Row]) -> list[tuple[Search, str, float, str]]:
     """Returns the searches whose best rate or decay is the largest or the smallest of those that they tried.
 
-    A better one may lie beyond; a decay of 0 has nothing below it. An entry is data set, method, the setting's name,
-    its value, and which of the two it is.
+    A better one may lie beyond; a decay of 0 has nothing below it. An entry is the search, the setting's name, its
+    value, and which of the two it is.
     """
     found = []
-    for (dataset, method), tried in sorted(scores_of(rows).items()):
+    for search, tried in sorted(scores_of(rows).items()):
         for name in ("lr", "decay"):
             values, best = {getattr(entry, name) for entry in tried}, getattr(_best(tried), name)
             if len(values) > 1 and best and best in (min(values), max(values)):
-                found.append((dataset, method, name, best, "smallest" if best == min(values) else "largest"))
+                found.append((search, name, best, "smallest" if best == min(values) else "largest"))
     return found
 
 
@@ -153,16 +140,9 @@ def _order() -> dict[Settings, int]:
     return {entry: place % 1000 for place, entry in enumerate(every)}
 
 
-def stored_choices() -> Choices:
-    """Returns the settings that come with the package, from the search behind docs/results.md."""
-    choices: Choices = json.loads((resources.files(__package__) / "choices.json").read_text())
-    return choices
-
-
 def settled(case: Case, choices: Choices) -> Case:
     """Returns the case with its chosen settings, ready to run."""
     if not case.searched:
         return case
-    dataset, method = search_of(case)
-    chosen = {name: choices[dataset][method][name] for name in SEARCHED}
-    return replace(case, options=replace(case.options, **chosen), searched=False)
+    chosen = choices[search_of(case)]
+    return replace(case, options=replace(case.options, **{name: chosen[name] for name in SEARCHED}), searched=False)

@@ -14,11 +14,12 @@ from ...errors import BrodmannError
 from ...files import write_bytes
 from ...runs import RunOptions
 from ..case import Row, is_score, row_name
+from ..choices import Choices
 from ..folder import ROWS, TRIAL_ROWS, read_choices, read_plan, read_rows
 from ..journal import stored_journal
 from ..recipes import PROTOCOL_OF, TEN
 from ..stream_learners import READ_BY
-from ..tuner import Choices, at_edge
+from ..tuner import at_edge
 from .audit import audit, packaged, version_notes
 from .sections import Section, section_of
 from .tables import Table, grouped, spread
@@ -150,8 +151,7 @@ def _what_ran(folder: Path, rows: Sequence[Row], trials: Sequence[Row]) -> Table
 def _edges(trials: Sequence[Row]) -> list[Table]:
     """Says which searches found nothing worse on one side of their best; no table if there are none."""
     lines = [
-        [f"{dataset}, {method}", f"{name} {value:g}", f"the {end} that was tried"]
-        for dataset, method, name, value, end in at_edge(trials)
+        [str(search), f"{name} {value:g}", f"the {end} that was tried"] for search, name, value, end in at_edge(trials)
     ]
     note = "A better value may lie beyond the edge: to look there, use --search with more --trials and another --out."
     return [Table("Searches that ended at an edge", ["search", "chosen", ""], lines, note)] if lines else []

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...case import Planned, Row
-from ...tuner import Choices
+from ...choices import Choices
 from .evidence import evidence_problems, packaged
 from .rows import row_problems
 from .tables import table_problems

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...case import Row
+from ...choices import Choices, packaged_choices, search_of
 from ...places import Place, Terms, differing, place_of, terms_of, terms_of_search
-from ...tuner import SEARCHED, Choices, choose, search_of, stored_choices
+from ...tuner import SEARCHED, choose
 
 
 def evidence_problems(rows: Sequence[Row], trials: Sequence[Row], choices: Choices) -> list[str]:
@@ -25,30 +26,24 @@ def evidence_problems(rows: Sequence[Row], trials: Sequence[Row], choices: Choic
 
 def packaged(trials: Sequence[Row], choices: Choices) -> int:
     """Counts the choices that come with the package and have no trials here."""
-    tried, stored = choose(trials), stored_choices()
-    return sum(
-        method not in tried.get(dataset, {}) and chosen == stored.get(dataset, {}).get(method)
-        for dataset, methods in choices.items()
-        for method, chosen in methods.items()
-    )
+    tried, ours = choose(trials), packaged_choices()
+    return sum(search not in tried and chosen == ours.get(search) for search, chosen in choices.items())
 
 
 def _not_there(rows: Sequence[Row], trials: Sequence[Row], choices: Choices) -> list[str]:
     """Says what cannot be checked since its evidence is gone; choices that come with the package need no trials."""
-    tried, stored = choose(trials), stored_choices()
+    tried, ours = choose(trials), packaged_choices()
     found = [
-        f"{dataset}, {method}: this search has no trials, so nothing supports the choice {settings_told(chosen)}."
-        for dataset, methods in choices.items()
-        for method, chosen in methods.items()
-        if method not in tried.get(dataset, {}) and chosen != stored.get(dataset, {}).get(method)
+        f"{search}: this search has no trials, so nothing supports the choice {settings_told(chosen)}."
+        for search, chosen in choices.items()
+        if search not in tried and chosen != ours.get(search)
     ]
     # Streams have methods with nothing to search for: there are no searches for them.
+    searched = {*tried, *ours}
     tuned = [
-        row
-        for row in rows
-        if row["protocol"] == "tuned" and (row["task"] != "stream" or chosen_for(row, tried) or chosen_for(row, stored))
+        row for row in rows if row["protocol"] == "tuned" and (row["task"] != "stream" or search_of(row) in searched)
     ]
-    lacking = dict.fromkeys((row["dataset"], row["method"]) for row in tuned if not chosen_for(row, choices))
+    lacking = dict.fromkeys((row["dataset"], row["method"]) for row in tuned if search_of(row) not in choices)
     found += [
         f"{dataset}, {method}: no choice is stored, so its settings were not checked." for dataset, method in lacking
     ]
@@ -56,16 +51,12 @@ def _not_there(rows: Sequence[Row], trials: Sequence[Row], choices: Choices) -> 
 
 
 def _choices_not_borne_out(trials: Sequence[Row], choices: Choices) -> list[str]:
-    found = []
-    for dataset, methods in choose(trials).items():
-        for method, best in methods.items():
-            chosen = choices.get(dataset, {}).get(method)
-            if chosen is not None and any(chosen[name] != best[name] for name in SEARCHED):
-                found.append(
-                    f"{dataset}, {method}: the stored choice {settings_told(chosen)} is not the best of the trial log, "
-                    f"which is {settings_told(best)}."
-                )
-    return found
+    return [
+        f"{search}: the stored choice {settings_told(chosen)} is not the best of the trial log, which is "
+        f"{settings_told(best)}."
+        for search, best in choose(trials).items()
+        if (chosen := choices.get(search)) and any(chosen[name] != best[name] for name in SEARCHED)
+    ]
 
 
 def _searches_cut_short(trials: Sequence[Row]) -> list[str]:
@@ -83,16 +74,14 @@ def _searches_cut_short(trials: Sequence[Row]) -> list[str]:
 
 
 def _settings_not_chosen(rows: Sequence[Row], choices: Choices) -> list[str]:
-    found: dict[str, None] = {}
-    for row in rows:
-        chosen = chosen_for(row, choices)
-        if row["protocol"] == "tuned" and chosen and any(row["options"][name] != chosen[name] for name in SEARCHED):
-            _, method = search_of(row)
-            found[
-                f"{row['dataset']}, {method}: a result used {settings_told(row['options'])}, but "
-                f"{settings_told(chosen)} was chosen."
-            ] = None
-    return list(found)
+    found = (
+        f"{search_of(row)}: a result used {settings_told(row['options'])}, but {settings_told(chosen)} was chosen."
+        for row in rows
+        if row["protocol"] == "tuned"
+        and (chosen := choices.get(search_of(row)))
+        and any(row["options"][name] != chosen[name] for name in SEARCHED)
+    )
+    return [*dict.fromkeys(found)]
 
 
 def _not_alike(rows: Sequence[Row]) -> list[str]:
@@ -135,12 +124,6 @@ def _told(every: list[Terms]) -> str:
     names = dict.fromkeys(name for other in every[1:] for name in differing(every[0], other))
     values = {name: dict.fromkeys(str(terms.get(name)) for terms in every) for name in names}
     return ", ".join(f"{name} ({', '.join(values[name])})" for name in names)
-
-
-def chosen_for(row: Row, choices: Choices) -> dict[str, Any] | None:
-    """Returns what was chosen for the search of a row; None where there is no choice."""
-    dataset, method = search_of(row)
-    return choices.get(dataset, {}).get(method)
 
 
 def settings_told(values: Any) -> str:

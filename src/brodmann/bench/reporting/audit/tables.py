@@ -6,10 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from ...case import Planned, Row, row_name
+from ...choices import Choices, search_of
 from ...places import Place, place_of
 from ...recipes import PROTOCOL_OF
-from ...tuner import TRIAL_SEEDS, Choices
-from .evidence import chosen_for
+from ...tuner import TRIAL_SEEDS
 
 UNPAIRED = ("scale",)
 """Recipes whose methods are not compared seed by seed."""
@@ -86,7 +86,7 @@ def _seeds_of_trials(rows: Sequence[Row], choices: Choices) -> list[str]:
     return [
         f"{row_name(row)}: a result has the seed of a trial, on which its settings may have been chosen."
         for row in rows
-        if row["seed"] in TRIAL_SEEDS and (row["protocol"] == "tuned" or chosen_for(row, choices))
+        if row["seed"] in TRIAL_SEEDS and (row["protocol"] == "tuned" or search_of(row) in choices)
     ]
 
 

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 
 from ...case import Row
-from ...tuner import search_of
+from ...choices import Search, search_of
 
 
 def version_notes(rows: Sequence[Row], trials: Sequence[Row]) -> list[str]:
@@ -34,20 +34,20 @@ def _of_results(rows: Sequence[Row]) -> list[str]:
 
 def _of_trials(rows: Sequence[Row], trials: Sequence[Row]) -> list[str]:
     """Settings are chosen for the code that tried them, so trials of a set should come from the version of its rows."""
-    tried: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    used: dict[tuple[str, str], set[str]] = defaultdict(set)
+    tried: dict[str, dict[Search, set[str]]] = defaultdict(lambda: defaultdict(set))
+    used: dict[Search, set[str]] = defaultdict(set)
     for row in trials:
-        dataset, method = search_of(row)
-        tried[dataset][method].add(row["code"])
+        search = search_of(row)
+        tried[search.dataset][search].add(row["code"])
     for row in rows:
         if row["protocol"] == "tuned":
             used[search_of(row)].add(row["code"])
     alike: dict[tuple[int, int], dict[str, int]] = defaultdict(dict)
-    for dataset, methods in tried.items():
-        versions = len(set().union(*methods.values()))
-        others = sum(used.get((dataset, method), own) != own for method, own in methods.items())
+    for dataset, searches in tried.items():
+        versions = len(set().union(*searches.values()))
+        others = sum(used.get(search, own) != own for search, own in searches.items())
         if others or versions > 1:
-            alike[others, len(methods)][dataset] = versions
+            alike[others, len(searches)][dataset] = versions
     return [
         f"search, {_sets(versions)}: trials come from {_range(versions.values())} of the code"
         + (f"; for {others} of {methods} methods they are not those of the results." if others else ".")
