@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,17 @@ def terms_of_search(row: Row) -> Terms:
     return {name: value for name, value in terms_of(row).items() if name not in apart}
 
 
+def terms_by_place(
+    rows: Iterable[Row], place: Callable[[Row], Place], terms: Callable[[Row], Terms]
+) -> dict[Place, list[Terms]]:
+    """Returns the different terms that rows of each place have, in their order."""
+    found: dict[Place, list[Terms]] = defaultdict(list)
+    for row in rows:
+        if (own := terms(row)) not in found[place(row)]:
+            found[place(row)].append(own)
+    return found
+
+
 def differing(one: Terms, other: Terms) -> list[str]:
     """Returns the names of what differs. Options that one lacks do not count: rows of earlier versions have fewer."""
     names = (
@@ -64,11 +75,10 @@ def check_alike(folder: Path, rows: Sequence[Row], trials: Sequence[Row], cases:
         (rows, open_ones, place_of, terms_of_search),
         (trials, open_ones, search_of, terms_of_search),
     ):
-        asked_for: dict[Place, list[Terms]] = defaultdict(list)
-        for row in wanted:
-            asked_for[place_by(row)].append(terms_by(row))
-        for row in present:
-            _check_one(folder, place_by(row), terms_by(row), asked_for[place_by(row)])
+        asked_for = terms_by_place(wanted, place_by, terms_by)
+        for place, every in terms_by_place(present, place_by, terms_by).items():
+            for terms in every:
+                _check_one(folder, place, terms, asked_for.get(place, []))
 
 
 def _check_one(folder: Path, place: Place, present: Terms, asked_for: Sequence[Terms]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...case import Row
 from ...choices import Choices, packaged_choices, search_of
-from ...places import Place, Terms, differing, place_of, terms_of, terms_of_search
+from ...places import Terms, differing, place_of, terms_by_place, terms_of, terms_of_search
 from ...tuner import SEARCHED, choose
 
 
@@ -86,30 +86,20 @@ def _settings_not_chosen(rows: Sequence[Row], choices: Choices) -> list[str]:
 
 def _not_alike(rows: Sequence[Row]) -> list[str]:
     """Rows of one place in the tables become one mean: they must differ in nothing but their seeds."""
-    places: dict[Place, list[Terms]] = defaultdict(list)
-    for row in rows:
-        if (terms := terms_of(row)) not in places[place_of(row)]:
-            places[place_of(row)].append(terms)
     return [
         f"{', '.join(place)}: its rows differ in {_told(found)}, so their mean says nothing; did a quick and a full "
         "benchmark run in this folder?"
-        for place, found in places.items()
+        for place, found in terms_by_place(rows, place_of, terms_of).items()
         if any(differing(found[0], other) for other in found[1:])
     ]
 
 
 def _trials_of_others(rows: Sequence[Row], trials: Sequence[Row]) -> list[str]:
     """Settings are chosen for what was tried: trials must differ from results in nothing but what they try."""
-    used: dict[Place, Terms] = {
-        search_of(row): terms_of_search(row) for row in reversed(rows) if row["protocol"] == "tuned"
-    }
-    tried: dict[Place, list[Terms]] = defaultdict(list)
-    for row in trials:
-        if (terms := terms_of_search(row)) not in tried[search_of(row)]:
-            tried[search_of(row)].append(terms)
+    used = terms_by_place((row for row in rows if row["protocol"] == "tuned"), search_of, terms_of_search)
     found = []
-    for search, every in tried.items():
-        own = used.get(search, every[0])
+    for search, every in terms_by_place(trials, search_of, terms_of_search).items():
+        own = used.get(search, every)[0]
         others = [terms for terms in every if differing(terms, own)]
         if others:
             found.append(
