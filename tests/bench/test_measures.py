@@ -71,7 +71,7 @@ def test_a_row_that_no_file_can_hold_is_told_at_once(monkeypatch: pytest.MonkeyP
     assert run_case(replace(case, task="own"))["share"] == 0.5
     row["share"] = torch.ones(2)
     with pytest.raises(
-        BrodmannError, match=r"The row of the task 'own' must hold numbers.*'share' \(.*got Tensor\): use"
+        BrodmannError, match=r"The row of the task 'own' cannot hold its 'share' \(.*got Tensor\): expected numbers"
     ):
         run_case(replace(case, task="own"))
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BrodmannError
-from ..files import as_json
+from ..files import entry_as_json
 from .case import Case, Row, is_score
 from .packing import pack
 
@@ -31,7 +31,8 @@ def row_of(case: Case, returned: Any) -> Row:
         if name in returned:
             remedy = "return 'right' in its place" if name in ("tested", "correct") else "choose another name"
             raise BrodmannError(f"The {task} must not return '{name}', which the benchmark itself writes: {remedy}.")
-    row = {name: _as_json(task, name, value) for name, value in returned.items() if name != "right"}
+    others = {name: value for name, value in returned.items() if name != "right"}
+    row = {name: entry_as_json(f"The row of the {task}", name, value) for name, value in others.items()}
     if not isinstance(row.get("digest"), str) or not isinstance(row.get("test_reads"), int):
         raise _incomplete(task, row)
     score = "validation" if case.trial else "test"
@@ -72,13 +73,3 @@ def _answers(task: str, right: Any) -> Tensor:
             f"each sample, got {came}."
         )
     return answers
-
-
-def _as_json(task: str, name: str, value: Any) -> Any:
-    try:
-        return as_json(value)
-    except (TypeError, ValueError) as error:
-        raise BrodmannError(
-            f"The row of the {task} must hold numbers, strings, lists and dictionaries alone, but not "
-            f"its '{name}' ({error}): use .item() or .tolist() for what is computed with tensors or arrays."
-        ) from None

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from ..areas import Slab
 from ..errors import BrodmannError
@@ -19,6 +19,22 @@ from .sizes import as_ints
 
 P = ParamSpec("P")
 B = TypeVar("B", bound=Layer)
+NOTE = "_built"
+"""Attribute of a body that holds what `note` noted; copies of the body have it too."""
+
+
+class _Built(NamedTuple):
+    """What a builder made.
+
+    Attributes:
+        design: The builder and its arguments, see `design`.
+        look: How the body looked then.
+        rule: The rule that all of it followed; None if there were several, or the builder takes none.
+    """
+
+    design: dict[str, Any]
+    look: str
+    rule: UpdateRule | None
 
 
 def design(builder: str, update: UpdateRule | None, **arguments: Any) -> dict[str, Any]:
@@ -99,12 +115,12 @@ def note(body: Layer, builder: Callable[..., Layer], name: str, arguments: dict[
     except BrodmannError:  # it cannot be written as data
         forget(body)
     else:
-        body._built = description, repr(body), _only_rule(body) if takes_rule else None
+        vars(body)[NOTE] = _Built(description, repr(body), _only_rule(body) if takes_rule else None)
 
 
 def forget(body: Layer) -> None:
     """Makes a body count as composed by hand: it cannot be built again from a design."""
-    body._built = None
+    vars(body).pop(NOTE, None)
 
 
 def built_from(body: Layer) -> dict[str, Any] | None:
@@ -112,18 +128,18 @@ def built_from(body: Layer) -> dict[str, Any] | None:
 
     None if it was composed, or if anything else, or the rule of some layers alone, was replaced since.
     """
-    if body._built is None:
+    built: _Built | None = vars(body).get(NOTE)
+    if built is None:
         return None
-    description, looked, rule_then = body._built
-    looks = repr(body)
-    if looks == looked:
-        return deepcopy(description)
+    look = repr(body)
+    if look == built.look:
+        return deepcopy(built.design)
     rule = _only_rule(body)
-    if rule is None or rule_then is None or looks != looked.replace(str(rule_then), str(rule)):
+    if rule is None or built.rule is None or look != built.look.replace(str(built.rule), str(rule)):
         return None
-    arguments = {name: value for name, value in description.items() if name not in ("builder", "update")}
+    arguments = {name: value for name, value in built.design.items() if name not in ("builder", "update")}
     try:
-        return design(description["builder"], rule, **arguments)
+        return design(built.design["builder"], rule, **arguments)
     except BrodmannError:  # the rule cannot be written as data
         return None
 

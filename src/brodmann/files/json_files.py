@@ -19,6 +19,21 @@ def as_json(value: Any) -> Any:
     return json.loads(json.dumps(value, default=as_number))
 
 
+def entry_as_json(row: str, name: str, value: Any) -> Any:
+    """Returns an entry of a row, as `as_json` does of any value.
+
+    Raises:
+        BrodmannError: It holds what JSON cannot; the message names the row and the entry.
+    """
+    try:
+        return as_json(value)
+    except (TypeError, ValueError) as error:
+        raise BrodmannError(
+            f"{row} cannot hold its '{name}' ({error}): expected numbers, strings, lists and dictionaries. Use .item() "
+            "or .tolist() for what is computed with tensors or arrays."
+        ) from None
+
+
 def as_number(value: Any) -> Any:
     """Returns a number of NumPy's or PyTorch's as one of Python's, for JSON, which knows no others.
 

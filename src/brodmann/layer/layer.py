@@ -41,9 +41,6 @@ class Layer(nn.Module, ABC):
     Source: our choice.
     """
 
-    _built: tuple[dict[str, Any], str, UpdateRule | None] | None = None
-    """Design that a builder built it from, how it then looked, and the one rule that all of it followed; see
-    `brodmann.builders.designs.built_from`."""
     _update_rule: UpdateRule | None = None
     learning_only: tuple[str, ...] = ()
     """Class attribute: what it holds for learning alone, by the names of its attributes, such as a readout for a loss

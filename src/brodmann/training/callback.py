@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor
 
 from ..errors import BrodmannError
-from ..files import as_json
 from ..layer import Layer, Observer
 
 if TYPE_CHECKING:
@@ -72,14 +71,3 @@ def observer(trainer: Trainer, own: Observer | None) -> Observer | None:
             callback.on_layer_error(trainer, layer, error)
 
     return observe
-
-
-def as_metric(name: str, value: Any) -> Any:
-    """Returns a value as a file holds it, PyTorch's numbers as Python's; refuses what a file cannot hold."""
-    try:
-        return as_json(value)  # as a checkpoint will give it back
-    except (TypeError, ValueError):
-        raise BrodmannError(
-            f"A callback put {type(value).__name__} into the row as '{name}': expected numbers, strings, or lists or "
-            "dictionaries of them, so that they can be written."
-        ) from None

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from ..checks import check_positive
 from ..errors import BrodmannError, DivergenceError, warn
+from ..files import entry_as_json
 from ..generators import Borrowed
 from ..kernels import library
 from ..losses.facts import facts_of, per_sample
@@ -22,7 +23,7 @@ from ..losses.scores import name_of_score
 from ..network import Captured, Parallel
 from ..network.divergence import Watch, check_loss
 from ..several import parts_in, sample_count
-from .callback import Callback, as_metric, in_turn, observer
+from .callback import Callback, in_turn, observer
 from .early_stopping import EarlyStopping
 from .group import Group
 from .keeper import Keeper
@@ -321,7 +322,8 @@ class Trainer:
         row["seconds"] = progress.seconds
         for callback in self.callbacks:
             callback.on_epoch(self, row)
-            row.update({name: as_metric(name, value) for name, value in row.items()})
+            told = f"After {type(callback).__name__}.on_epoch, the row of epoch {row['epoch']}"
+            row.update({name: entry_as_json(told, name, value) for name, value in row.items()})  # as a checkpoint does
         self._early_stopping.see(row)
         progress.end_epoch(row)
 
