@@ -38,6 +38,7 @@ from brodmann.training import SCHEDULES, Callback, Interrupted, Trainer, records
 from brodmann.training.checkpoints import checkpoint_names
 
 from .blobs import write_blobs
+from .data.sources import Frame
 
 SMALL = ["--width", "12", "--areas", "4", "--epochs", "3", "--no-figures"]
 
@@ -532,16 +533,6 @@ def test_labels_run_from_training_to_prediction(tmp_path: Path, capsys: pytest.C
     assert 0.85 < found["test_label_accuracy"] == pytest.approx(((probabilities > 0.5) == y[200:]).mean())
     assert found["test_label_accuracy"] == json.loads((run / "result.json").read_text())["test_label_accuracy"]
     assert not (run / "targets.json").exists()
-
-
-class Frame:
-    """As much of a data frame as names its columns."""
-
-    def __init__(self, names: str, *values: np.ndarray[Any, Any]) -> None:
-        self.columns, self.values = list(names), np.stack(values, 1)
-
-    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray[Any, Any]:
-        return self.values
 
 
 class Row:

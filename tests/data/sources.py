@@ -45,6 +45,16 @@ def write_mnist(directory: Path, ending: str = "", folder: str = "MNIST") -> tup
     return images, labels
 
 
+class Frame:
+    """As much of a data frame as names its columns."""
+
+    def __init__(self, names: str, *values: np.ndarray[Any, Any]) -> None:
+        self.columns, self.values = list(names), np.stack(values, 1)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray[Any, Any]:
+        return self.values
+
+
 class FakeSource:
     """Stands for a class of torchvision.datasets; remembers how it was asked."""
 

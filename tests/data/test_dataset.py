@@ -13,7 +13,7 @@ import torch
 from brodmann.data import Dataset, load
 from brodmann.errors import BrodmannError
 
-from .sources import small_arrays
+from .sources import Frame, small_arrays
 
 
 def test_digits_are_raw_images_with_a_fixed_stratified_test_part(digits: Dataset) -> None:
@@ -132,6 +132,40 @@ def test_tensors_of_any_kind_are_taken_and_lost_masks_are_told() -> None:
     ):
         with pytest.raises(BrodmannError, match=message):
             Dataset.from_arrays("a", **{**arrays, "x_train": part})
+
+
+def test_data_frames_hold_words_and_numbers_as_objects() -> None:
+    arrays = small_arrays()
+    a, b, c = arrays["x_train"].T
+    words = np.array(["no", "yes"], dtype=object)
+    frame = Frame("abc", a, b, (c > 0).astype(object))
+    test = Frame("cab", *arrays["x_test"].T[[2, 0, 1]])  # its columns in another order
+    of_words = {"y_train": words[arrays["y_train"]], "y_test": words[arrays["y_test"]]}
+    data = Dataset.from_arrays("a", frame, **{**of_words, "x_test": test})
+    plain = Dataset.from_arrays("a", **{**arrays, "x_train": np.stack([a, b, c > 0], 1)}, classes=["no", "yes"])
+    assert (data.classes, data.columns, data.digest) == (("no", "yes"), ("a", "b", "c"), plain.digest)
+    whole = Dataset.from_arrays("a", **{**arrays, "y_train": arrays["y_train"].astype(object)})
+    assert whole.classes == ("0", "1")
+    gap = [*arrays["y_train"][:-1].tolist(), None]
+    for changes, message in (
+        ({"x_train": np.array([[1.0, "red", 2.0]] * 20, dtype=object)}, "either numbers or words, got 'red'"),
+        ({"x_test": Frame("abd", *arrays["x_test"].T)}, "The frame has no column 'c'"),
+        ({"y_train": np.array(gap, dtype=object), "y_test": np.ones(6)}, "NaN or an infinite value in row 19"),
+        ({"x_train": {"a": [1]}}, "x_train as an array, a list, a tensor or a data frame, got dict"),
+    ):
+        with pytest.raises(BrodmannError, match=message):
+            Dataset.from_arrays("a", **{**arrays, "x_train": frame, **changes})
+
+
+def test_named_classes_are_those_of_the_indices() -> None:
+    arrays = small_arrays()
+    column = {part: arrays[part][:, None].astype(bool) for part in ("y_train", "y_test")}
+    assert Dataset.from_arrays("a", **{**arrays, **column}, classes=["no", "yes"]).y_train.tolist() == [0, 1] * 10
+    real = {part: arrays[part].astype(float) for part in ("y_train", "y_test")}
+    with pytest.raises(BrodmannError, match="indices from 0 to 1, got float64"):
+        Dataset.from_arrays("a", **{**arrays, **real}, classes=["no", "yes"])
+    with pytest.raises(BrodmannError, match="at least two"):
+        Dataset.from_arrays("a", **{**arrays, "y_train": [0] * 20, "y_test": [0] * 6}, classes=["no"])
 
 
 def test_numbers_that_float32_would_round_away_are_kept() -> None:

@@ -16,10 +16,11 @@ Array = NDArray[Any]
 
 
 def as_array(values: ArrayLike | Tensor, label: str) -> Array:
-    """Returns values as an array.
+    """Returns values as an array: of words or of numbers, where a data frame holds either as objects.
 
     Raises:
-        BrodmannError: Rows differ in length, or values are masked: the mask would be lost.
+        BrodmannError: Rows differ in length, words stand beside numbers, it is nothing of the kind, or values are
+            masked: the mask would be lost.
     """
     check_unmasked(values, label)
     if isinstance(values, Tensor):
@@ -27,9 +28,32 @@ def as_array(values: ArrayLike | Tensor, label: str) -> Array:
         values = values.detach().cpu()
         values = values.float() if values.dtype == torch.bfloat16 else values  # which NumPy does not know
     try:
-        return np.asarray(values)
+        array = np.asarray(values)
     except ValueError as error:
         raise BrodmannError(f"Expected samples of equal length for {label}, as an array or a tensor: {error}") from None
+    return _without_objects(array, label) if array.dtype == object else array
+
+
+def _without_objects(array: Array, label: str) -> Array:
+    """Returns an array of objects as one of words, or of numbers: whole ones stay whole."""
+    if array.ndim == 0:
+        hint = ": convert it with .toarray()" if hasattr(array.item(), "toarray") else ""
+        raise BrodmannError(
+            f"Expected {label} as an array, a list, a tensor or a data frame, got {type(array.item()).__name__}{hint}."
+        )
+    words = [value for value in array.flat if isinstance(value, str)]
+    if words and len(words) == array.size:
+        return array.astype(str)
+    if words:
+        raise BrodmannError(
+            f"Expected {label} to hold either numbers or words, got '{words[0]}' beside other values: write words as "
+            "numbers, such as a column of 0 and 1 for each, and fill gaps."
+        )
+    try:
+        numbers = np.array(array.tolist())
+        return array.astype(np.float64) if numbers.dtype == object else numbers  # None becomes NaN, told by its row
+    except (TypeError, ValueError) as error:
+        raise BrodmannError(f"Expected {label} to hold only numbers: {error}.") from None
 
 
 def check_unmasked(values: Any, label: str) -> None:
@@ -196,10 +220,15 @@ def _labels(name: str, key: str, array: Array) -> Array:
 
 def indexed_targets(name: str, y_train: Array, y_test: Array, count: int) -> tuple[Tensor, Tensor]:
     """Returns class indices that the source has already, after a check of their range."""
+    if count < 2:
+        raise BrodmannError(f"Data set '{name}': classes must name at least two, got {count}. Name all of them.")
     for key, array in _targets_of(y_train, y_test):
-        if array.dtype.kind not in "iu" or array.ndim != 1 or array.min() < 0 or array.max() >= count:
+        single = array.shape in ((len(array),), (len(array), 1))
+        if array.dtype.kind not in "iub" or not single or array.min() < 0 or array.max() >= count:
+            values = f", values from {array.min()} to {array.max()}" if array.dtype.kind in "iub" else ""
             raise BrodmannError(
-                f"Data set '{name}': {key} must be (n,) class indices from 0 to {count - 1}, got {array.dtype} "
-                f"{array.shape}, values from {array.min()} to {array.max()}. Check the labels of the source."
+                f"Data set '{name}': {key} must be (n,) class indices from 0 to {count - 1}, "
+                f"got {array.dtype} {array.shape}{values}. Check the labels of the source."
             )
-    return torch.from_numpy(y_train.astype(np.int64)), torch.from_numpy(y_test.astype(np.int64))
+    indices = (torch.from_numpy(part.reshape(-1).astype(np.int64)) for part in (y_train, y_test))
+    return next(indices), next(indices)

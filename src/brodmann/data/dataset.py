@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import BrodmannError
 from .arrays import Array, as_array, check_parts, class_targets, indexed_targets, input_tensor, real_targets
+from .columns import in_order, names_of
 from .preprocessing import Preprocessing
 from .targets import TargetScale
 
@@ -113,7 +114,7 @@ class Dataset(_Described):
         classes: Class names in the order of the indices, ``None`` for regression.
         digest: SHA-256 over shapes, dtypes and bytes of the four arrays, hexadecimal. Results that carry the same
             digest came from the same data.
-        columns: Names of the inputs where a table has them, else ``None``.
+        columns: Names of the inputs where a table or a data frame has them, else ``None``.
     """
 
     name: str
@@ -147,33 +148,35 @@ class Dataset(_Described):
                 ``(n, channels, height, width)`` or ``(n, height, width, channels)``. Four axes are read with the
                 channels last only where the last size is 1 or 3 and the second is not.
             y_train: Classes ``(n,)`` or ``(n, 1)``, or float targets ``(n,)`` or ``(n, outputs)``.
-            x_test: Like ``x_train``.
+            x_test: Like ``x_train``. Of two data frames, columns are brought into the order of ``x_train``, by name.
             y_test: Like ``y_train``.
-            classes: Names of the classes where the targets are their indices already. Default ``None``: the distinct
-                training labels in ascending order.
+            classes: Names of the classes where the targets are their indices already; the training part need not hold
+                all of them. Default ``None``: the distinct training labels in ascending order.
 
         Returns:
             The data set.
 
         Raises:
             BrodmannError: Arrays are empty, masked, not numeric, not finite in float32, of mismatched lengths or
-                shapes, hold fewer than two classes, or the test part holds a class that the training part lacks.
+                shapes, a column is missing, or there are fewer than two classes. Where classes are not named, the test
+                part holds one that the training part lacks; where they are, targets are not their indices.
         """
-        given = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
+        columns = names_of(x_train)
+        given = {"x_train": x_train, "y_train": y_train, "x_test": in_order(x_test, columns), "y_test": y_test}
         x_train, y_train, x_test, y_test = (as_array(given[key], f"Data set '{name}': {key}") for key in given)
         check_parts(name, (x_train, y_train), (x_test, y_test))
         x = [
             input_tensor(array, f"Data set '{name}': {key}")
             for key, array in (("x_train", x_train), ("x_test", x_test))
         ]
-        names = None if classes is None else tuple(classes)
-        if y_train.dtype.kind == "f" or y_test.dtype.kind == "f":
-            y, names = real_targets(name, y_train, y_test), None
-        elif names is None:
-            y, names = class_targets(name, y_train, y_test)
-        else:
+        names = None if classes is None else tuple(map(str, classes))
+        if names is not None:
             y = indexed_targets(name, y_train, y_test, len(names))
-        return cls(name, x[0], y[0], x[1], y[1], names, _digest(x[0], y[0], x[1], y[1]))
+        elif y_train.dtype.kind == "f" or y_test.dtype.kind == "f":
+            y = real_targets(name, y_train, y_test)
+        else:
+            y, names = class_targets(name, y_train, y_test)
+        return cls(name, x[0], y[0], x[1], y[1], names, _digest(x[0], y[0], x[1], y[1]), columns)
 
     def is_intact(self) -> bool:
         """Whether the four arrays are still those of the digest: nobody has written into them."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import BrodmannError, unknown_name
 from ..files import expanded
 from .arrays import Array, as_array, check_numeric, finite_tensor
-from .csv_header import is_enumeration
+from .columns import in_order, places_of
 from .csv_table import numbers_of, read_lines
 from .npz import open_archive, read_array, why_unreadable
 from .preprocessing import Preprocessing
@@ -54,28 +54,7 @@ def process_samples(samples: ArrayLike, preprocessing: Preprocessing, columns: S
     Raises:
         BrodmannError: They are not such as the training data, or a frame lacks a column.
     """
-    return _processed(_numbers(_in_order(samples, columns)), preprocessing)
-
-
-def _in_order(samples: Any, columns: Sequence[str] | None) -> Any:
-    """Returns a data frame, or a row of one, with the columns of the training data in their order, where named."""
-    if not hasattr(samples, "columns") and hasattr(samples, "index") and getattr(samples, "ndim", 0) == 1:
-        labels = [str(label) for label in samples.index]
-        row = not set(labels).isdisjoint(columns or ())
-        places = places_of(columns, labels, "The row") if row else None
-    else:
-        places = places_of(columns, [str(name) for name in getattr(samples, "columns", ())], "The frame")
-    return samples if places is None else np.asarray(samples)[..., places]
-
-
-def _numbers(samples: ArrayLike) -> Array:
-    array = as_array(samples, "samples")
-    if array.dtype == object and not any(isinstance(value, str) for value in array.flat):  # as frames may hold numbers
-        try:
-            return array.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise BrodmannError(f"Expected samples that hold only numbers: {error}.") from None
-    return array
+    return _processed(as_array(in_order(samples, columns), "samples"), preprocessing)
 
 
 def _processed(array: Array, preprocessing: Preprocessing, label: str = "x") -> Tensor:
@@ -132,34 +111,6 @@ def _read_npy(path: Path, *_: Any) -> Array:
     if not isinstance(array, np.ndarray):
         raise BrodmannError(f"{path} holds an archive instead of a .npy array. Name it .npz.")
     return array
-
-
-def places_of(columns: Sequence[str] | None, names: Sequence[str] | None, where: str) -> list[int] | None:
-    """Returns where the columns of the training data stand among others; None where either has no names.
-
-    Numbers that only count columns are names where all of them are there.
-
-    Args:
-        columns: Names of the training data's columns, if it had them.
-        names: Names of the columns at hand, if they have any.
-        where: What messages call these.
-
-    Raises:
-        BrodmannError: One is absent, or is there twice.
-    """
-    if not columns or not names:
-        return None
-    if not set(columns) <= set(names) and (is_enumeration(columns) or is_enumeration(names)):
-        return None  # numbers that count columns are no names
-    for column in columns:
-        if column not in names:
-            raise BrodmannError(
-                f"{where} has no column '{column}', which the training data has, only {', '.join(names)}: add it, or "
-                "leave the names out if all columns are in the order of the training data."
-            )
-        if names.count(column) > 1:
-            raise BrodmannError(f"{where} has the column '{column}' {names.count(column)} times: keep only one.")
-    return [names.index(column) for column in columns]
 
 
 def _read_csv(path: Path, columns: Sequence[str] | None, features: int) -> Array:
