@@ -13,18 +13,23 @@ from torch import Tensor, nn
 
 from brodmann import (
     AreaLinear,
+    BrodmannError,
+    Captured,
     Context,
+    CrossEntropy,
     FixedRandom,
     Local,
     Network,
     Recurrent,
     Sequential,
+    SumOfSquares,
     Transpose,
     figures,
     mlp,
     residual_mlp,
     stream_mlp,
 )
+from brodmann.baselines import Backpropagation
 from brodmann.layer import Layer
 from brodmann.layers import Elman
 from brodmann.network import routers
@@ -161,6 +166,28 @@ def test_where_no_error_arrives_there_is_no_alignment(tmp_path: Path) -> None:
     assert row["alignment"] == {"layers.0": None, "layers.2": 1.0}
     figures.alignment_by_epoch(tmp_path / "alignment.png", [row])
     assert (tmp_path / "alignment.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy(), SumOfSquares()])
+def test_samples_may_come_from_an_encoder_or_be_made_in_inference_mode(loss: Any) -> None:
+    network, x, y = Network(mlp(6, 3, width=8, areas=4), loss, lr=0.1), torch.randn(12, 6), torch.arange(12) % 3
+    for measure in (alignment, class_conflict):
+        expected = measure(network, x, y)
+        with torch.inference_mode():
+            given = x.clone(), y.clone()
+            assert measure(network, *given) == expected
+        assert measure(network, *given) == measure(network, x.clone().requires_grad_(), y) == expected
+
+
+def test_what_is_no_network_is_told_what_to_give() -> None:
+    network = Network(mlp(6, 3, width=8, areas=4))
+    for other, message in (
+        (Captured(network), "got Captured: give the network that it holds"),
+        (network.body, "got Routed: put the body into one"),
+        (Backpropagation(6, 3), "got Backpropagation.$"),
+    ):
+        with pytest.raises(BrodmannError, match=message):
+            area_usage(other, torch.randn(2, 6))  # type: ignore[arg-type]
 
 
 def test_alignment_draws_nothing() -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..autograd import ordinary
 from ..checks import all_in, check_share, check_switch, check_tensors
 from ..errors import BrodmannError
 from ..kernels import per_row
@@ -102,7 +103,7 @@ class CrossEntropy(LossTraits):
         """Returns what value and error are made of."""
         check_place(output, target)
         log_probabilities = output.reshape(-1, output.shape[-1]).log_softmax(1)
-        classes, count = target.reshape(-1, 1), output.shape[-1]
+        classes, count = ordinary(target).reshape(-1, 1), output.shape[-1]
         if len(classes) != len(log_probabilities):
             raise no_classes(output, target)
         try:
@@ -257,7 +258,7 @@ def _difference(output: Tensor, target: Tensor) -> Tensor:
     rows = output.reshape(-1, output.shape[-1])
     minus_one = rows.new_full((len(rows), 1), -1.0)
     try:
-        return rows.scatter_add(1, target.reshape(-1, 1), minus_one).reshape(output.shape)
+        return rows.scatter_add(1, ordinary(target).reshape(-1, 1), minus_one).reshape(output.shape)
     except RuntimeError:
         raise no_classes(output, target) from None
 

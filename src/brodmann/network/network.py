@@ -14,7 +14,7 @@ from ..areas import AreaMap
 from ..autograd import autocast_off, unrecorded
 from ..builders import build
 from ..builders.designs import built_from, forget
-from ..checks import MisfitError, check_real
+from ..checks import MisfitError, check_real, unwrapped
 from ..errors import BrodmannError, warn
 from ..layer import Layer, check_layer
 from ..layers import AreaLinear, Routed
@@ -246,8 +246,14 @@ def _suited_rate(rules: Iterable[UpdateRule]) -> float:
 
 def check_network(network: Any) -> None:
     """Checks that something is a `Network`, not its body, nor a baseline; raises a `BrodmannError`."""
-    if not isinstance(network, Network):
-        raise BrodmannError(f"Expected a Network, got {type(network).__name__}: put the body into one.")
+    if isinstance(network, Network):
+        return
+    held, hint = getattr(network, "network", unwrapped(network)), ""
+    if isinstance(held, Network):  # a `Captured`, say
+        hint = ": give the network that it holds"
+    elif isinstance(network, Layer):
+        hint = ": put the body into one"
+    raise BrodmannError(f"Expected a Network, got {type(network).__name__}{hint}.")
 
 
 def copy_of(network: Network) -> Network:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..autograd import ordinary
 from ..feedback import one_matrix_of
 from ..layer import Layer
 from ..layers import AreaLinear, Product, TiedProduct
@@ -68,6 +69,7 @@ def alignment(network: Network, x: Several, target: Several) -> list[Alignment]:
     check_several(x=x, target=target)
     check_pairs(x, target)
     with quiet_copy(network) as twin:
+        x, target = (of_each(lambda part: ordinary(part.detach()), several) for several in (x, target))
         truth = _true_errors(twin, of_each(Tensor.clone, x), target)
         received: dict[nn.Module, list[Tensor]] = defaultdict(list)  # from the last place of a layer to its first
         twin.learn(x, target, lr=0.0, observe=lambda layer, error: received[layer].append(error))

@@ -70,6 +70,7 @@ def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[ClassCon
             f"and {tuple(target.shape)} {target.dtype}."
         )
     with quiet_copy(network) as twin:
+        x = x.detach()
         inputs, choices = _seen(twin, x)
         errors = _errors(twin, x, target)
     return [
