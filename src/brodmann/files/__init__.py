@@ -2,7 +2,7 @@
 
 from .atomic import drop_temporaries, replacing, write_bytes
 from .folders import alone_in, contents, empty, in_turn, staying
-from .json_files import as_json, as_number, read_json, write_json
+from .json_files import as_json, as_number, entry_as_json, read_json, write_json
 from .paths import expanded, user_cache
 from .tensors import check_utf8, read_tensors, write_tensors
 
@@ -14,6 +14,7 @@ __all__ = [
     "contents",
     "drop_temporaries",
     "empty",
+    "entry_as_json",
     "expanded",
     "in_turn",
     "read_json",
