@@ -13,7 +13,7 @@ from ..areas.starts import start_of
 from ..autograd import followed, unrecorded
 from ..checks import check_input, check_real, check_switch, check_whole
 from ..errors import BrodmannError
-from ..feedback import Feedback, KolenPollack, Shape, Signal, build_feedback, error_below, let_learn
+from ..feedback import Feedback, KolenPollack, Shape, Signal, build_feedback, error_below
 from ..held import Held
 from ..kernels import Groups
 from ..layer import Context
@@ -196,30 +196,6 @@ class AreaLinear(Maps):
             out, _ = self._output(rows, choice, _groups(rows, choice))
         return unflatten_rows(out, x.shape[:-1])
 
-    def _followed(self, rows: Tensor, choice: Chosen) -> Tensor:
-        """Computes the output by operations that autograd and compilers know."""
-        out: Tensor | None = None
-        if self.shared is not None:
-            out = self.shared(rows)
-        if self.areas is not None:
-            count = rows.shape[0]
-            area = rows.new_zeros(count, dtype=torch.int64) if choice is None else repeat_rows(choice.area, count)
-            own = self.areas(rows, area)
-            if self.gated and choice is not None:
-                own = repeat_rows(choice.gate, count)[:, None] * own
-            out = own if out is None else out + own
-        assert out is not None
-        return out
-
-    def _output(self, rows: Tensor, route: Route | None, groups: Groups) -> tuple[Tensor, Tensor | None]:
-        """Computes the output, (rows, out), by compiled kernels, and the areas' own part of it, if there are any."""
-        own = part = None if self.areas is None else self.areas.product(rows, groups)
-        if own is not None and self.gated and route is not None:
-            part = repeat_rows(route.gate, own.shape[0])[:, None] * own
-        out = part if self.shared is None else self.shared.product(rows, groups, beside=part)
-        assert out is not None
-        return out, own
-
     @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, AreaTrace]:
         """Learning forward pass: x (..., in); returns (..., out) and the trace."""
@@ -310,29 +286,9 @@ class AreaLinear(Maps):
             if still := {area for _, route in parts if route is not None for area in route.router.protected}:
                 signal = signal._replace(groups=signal.groups.without(still))
             route = parts[0][1]
-            self._move(signal, context, grown=route is not None and route.grows)
+            self.move_by_rows(signal, context, grown=route is not None and route.grows)
         if self.router is not None:
             self._steering().learn((route for _, route in parts if route is not None), context)
-
-    def _move(self, signal: Signal, context: Context, *, grown: bool) -> None:
-        learned, rule, rates, lr = self.shared_mode == "learned", self.update_rule, context.rates, context.lr_of(self)
-        decay = rule.decay
-        area_decay = decay + self.pooling
-        shared_lr, feedback_lr = lr * rates.shared, lr * rates.feedback
-        area_rate = rates.of_areas(beside_learned=learned, scale_free=rule.scale_free, grown=grown)
-        x, delta, groups = signal.x, signal.delta, signal.groups
-        shared, areas, feedback, follower = signal.shared, signal.areas, self.feedback, None
-        if feedback is not None and rates.feedback:
-            follower = feedback.follower
-            let_learn(feedback, signal, feedback_lr, decay, feedback_lr * area_rate, area_decay)
-        if learned and rates.shared:
-            assert shared is not None
-            beside = None if follower is None else follower.target(feedback_lr, decay)
-            shared.learn(delta, x, groups, shared_lr, decay, follower=beside)
-        elif follower is not None:
-            follower.learn(delta, x, groups, feedback_lr, decay)
-        if areas is not None and area_rate:
-            areas.learn(signal.part_delta, x, groups, lr * area_rate, area_decay)
 
     def _signal(self, trace: AreaTrace, error: Tensor, context: Context) -> Signal:
         """Returns what the feedback path and the updates are told."""

@@ -1,4 +1,4 @@
-"""Maps: what a layer of areas computes with, a shared part and the areas' own parts; and what tells how they move."""
+"""Maps: the shared part and the areas' own parts of a layer, how they compute and how they move."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from ..areas import AreaMap, Slab
 from ..autograd import unrecorded
 from ..checks import check_whole
 from ..errors import BrodmannError
-from ..feedback import Feedback, follows_alone, path_reads_rows
+from ..feedback import Feedback, Signal, follows_alone, let_learn, path_reads_rows
 from ..held import Held
+from ..kernels import Groups
 from ..layer import Context, Gathering
+from ..routing import Chosen, Route, repeat_rows
 from ..storage import computing
 from ..updates import UpdateRule, rule_reads_rows
 from .weights import move_with_follower
@@ -26,6 +28,7 @@ class Maps(Gathering):
         out_features: Size of the output.
         budget: Largest number of areas.
         gated: Whether the gate multiplies the area's part.
+        pooling: Extra decay on the areas' own parts.
         shared: ``W0``, (1, out, in), with biases ``b0``, (1, out), or None.
         areas: ``D`` and ``d`` of all areas, or None where the shared part is all.
         feedback: Its way down, or None.
@@ -41,6 +44,7 @@ class Maps(Gathering):
     budget: int
     gated: bool
     shared_mode: str
+    pooling: float
     merged: bool
 
     @torch.inference_mode(False)
@@ -118,6 +122,58 @@ class Maps(Gathering):
             return self.shared.value
         assert self.areas is not None
         return self.areas.weight.value
+
+    def _followed(self, rows: Tensor, choice: Chosen) -> Tensor:
+        """Computes the output by operations that autograd and compilers know."""
+        out: Tensor | None = None
+        if self.shared is not None:
+            out = self.shared(rows)
+        if self.areas is not None:
+            count = rows.shape[0]
+            area = rows.new_zeros(count, dtype=torch.int64) if choice is None else repeat_rows(choice.area, count)
+            own = self.areas(rows, area)
+            if self.gated and choice is not None:
+                own = repeat_rows(choice.gate, count)[:, None] * own
+            out = own if out is None else out + own
+        assert out is not None
+        return out
+
+    def _output(self, rows: Tensor, route: Route | None, groups: Groups) -> tuple[Tensor, Tensor | None]:
+        """Computes the output, (rows, out), by compiled kernels, and the areas' own part of it, if there are any."""
+        own = part = None if self.areas is None else self.areas.product(rows, groups)
+        if own is not None and self.gated and route is not None:
+            part = repeat_rows(route.gate, own.shape[0])[:, None] * own
+        out = part if self.shared is None else self.shared.product(rows, groups, beside=part)
+        assert out is not None
+        return out, own
+
+    def move_by_rows(self, signal: Signal, context: Context, *, grown: bool) -> None:
+        """Moves both parts, and the feedback weights, by what each row computed.
+
+        Args:
+            signal: The rows; forward weights have not moved yet.
+            context: That of the step.
+            grown: Whether areas grow by themselves, see `Rates`.
+        """
+        rule, rates, lr, feedback = self.update_rule, context.rates, context.lr_of(self), self.feedback
+        learned = self.shared_mode == "learned"
+        area_rate = rates.of_areas(beside_learned=learned, scale_free=rule.scale_free, grown=grown)
+        decay = rule.decay
+        area_decay = decay + self.pooling
+        shared_lr, feedback_lr = lr * rates.shared, lr * rates.feedback
+        x, delta, groups, shared, areas = signal.x, signal.delta, signal.groups, signal.shared, signal.areas
+        follower = None
+        if feedback is not None and rates.feedback:
+            follower = feedback.follower
+            let_learn(feedback, signal, feedback_lr, decay, feedback_lr * area_rate, area_decay)
+        if learned and rates.shared:
+            assert shared is not None
+            beside = None if follower is None else follower.target(feedback_lr, decay)
+            shared.learn(delta, x, groups, shared_lr, decay, follower=beside)
+        elif follower is not None:
+            follower.learn(delta, x, groups, feedback_lr, decay)
+        if areas is not None and area_rate:
+            areas.learn(signal.part_delta, x, groups, lr * area_rate, area_decay)
 
     @property
     def learns_by_gradient(self) -> bool:
