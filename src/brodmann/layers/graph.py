@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -14,25 +13,12 @@ from ..layer import Container, Context, Gathering, Layer, error_through, trace_o
 from ..routing import Chosen, Recruiting
 from ..several import Several, of_each, parts_in
 from .local import Local
+from .plan import Node, Plan, leading_to, repeated, unread, with_last_reads
 from .product import Product
 from .tied import TiedProduct
 
 INPUT = "input"
 """Name of what comes to a graph."""
-
-
-class Node(NamedTuple):
-    """A node of a `Graph`.
-
-    Attributes:
-        holder: Name of the first node that has its layer, under which the graph holds it.
-        reads: Names of the values that it reads.
-        last: Which of them it is the last to read: values of nodes, unless they are returned.
-    """
-
-    holder: str
-    reads: tuple[str, ...]
-    last: tuple[str, ...] = ()
 
 
 class Graph(Container):
@@ -82,34 +68,26 @@ class Graph(Container):
             raise BrodmannError(f"Expected nodes of a Graph to be a dictionary with at least one node, got {nodes!r}.")
         self.inputs = _names("inputs", inputs)
         self.nodes = nn.ModuleDict()  # layers, by the first nodes that have them
-        self.plan: dict[str, Node] = {}
+        self.plan: Plan = {}
         for name, node in nodes.items():
             if not isinstance(node, tuple) or not node:
                 raise BrodmannError(
                     f"Expected node '{name}' to be a tuple of a layer or operation and the names that it reads, got "
                     f"{node!r}."
                 )
-            self._add(name, node[0], node[1:])
+            self._add_node(name, node[0], node[1:])
         self.outputs: Any = of_each(str, name if outputs is None else outputs)
         returned = set(parts_in(self.outputs))
         if not returned or not returned.issubset(self.plan):
             came = ", ".join(map(str, parts_in(self.outputs))) or "none"
             raise BrodmannError(f"Expected outputs of this Graph to be among {', '.join(self.plan)}, got {came}.")
-        last_reader = {source: name for name, node in self.plan.items() for source in node.reads}
-        if unread := self.plan.keys() - last_reader.keys() - returned:
-            raise BrodmannError(
-                f"Nothing reads {', '.join(sorted(unread))} in this Graph: leave out nodes that nothing reads."
-            )
-        for name, node in self.plan.items():
-            last = (source for source in dict.fromkeys(node.reads) if source in self.plan and source not in returned)
-            self.plan[name] = node._replace(last=tuple(source for source in last if last_reader[source] == name))
+        if loose := unread(self.plan, returned):
+            raise BrodmannError(f"Nothing reads {', '.join(loose)} in this Graph: leave out nodes that nothing reads.")
+        self.plan = with_last_reads(self.plan, returned)
         self._late = self._moving_late()
-        for name in self._silent():
-            value = self.plan[name].reads[0]  # what else it reads are tied weights, to which their gradient goes
-            if any(self.layer_of(lower).learns for lower in {value, *self._below(value)}.difference(self.inputs)):
-                raise self._without_feedback(name)
+        self._check_ways_down()
 
-    def _add(self, name: str, part: Any, reads: tuple[str, ...]) -> None:
+    def _add_node(self, name: str, part: Any, reads: tuple[str, ...]) -> None:
         """Adds a node."""
         taken = name in self.inputs or name in self.plan or (isinstance(name, str) and hasattr(self.nodes, name))
         if not isinstance(name, str) or "." in name or not name or taken:
@@ -173,26 +151,21 @@ class Graph(Container):
         """Returns the layer of a node."""
         return self.nodes[self.plan[name].holder]  # type: ignore[return-value]
 
-    def _below(self, name: str) -> set[str]:
-        """Returns the nodes whose values come to a node, directly or not."""
-        found: set[str] = set()
-        waiting = [name]
-        while waiting:
-            node = self.plan.get(waiting.pop())
-            new = set(node.reads if node else ()).difference(self.inputs) - found
-            found |= new
-            waiting.extend(new)
-        return found
+    def _check_ways_down(self) -> None:
+        """Raises where a node sends no error down, but nodes below it learn."""
+        for name in self._silent():
+            value = self.plan[name].reads[0]  # what else it reads are tied weights, to which their gradient goes
+            if any(self.layer_of(lower).learns for lower in leading_to(self.plan, value).difference(self.inputs)):
+                raise self._without_feedback(name)
 
     def _moving_late(self) -> set[str]:
         """Returns the nodes whose layers move at the end, where one stands in several places.
 
         Constants do too: what a layer remembers until then may lie in their memory.
         """
-        places = Counter(node.holder for node in self.plan.values())
-        repeated = {name for name, node in self.plan.items() if places[node.holder] > 1}
+        several = repeated(self.plan)
         constants = {name for name in self.plan if not self.layer_of(name).reads}
-        return repeated | constants if repeated else set()
+        return several | constants if several else set()
 
     def _silent(self) -> list[str]:
         """Returns the nodes that send no error down."""
@@ -201,11 +174,10 @@ class Graph(Container):
     @property
     def sends_down(self) -> bool:
         """Whether all nodes above its input do, else that one's error would lack a part; never with several inputs."""
-        return len(self.inputs) == 1 and not any(self._is_above_input(name) for name in self._silent())
-
-    def _is_above_input(self, name: str) -> bool:
-        """Whether what comes to the graph comes to a node, directly or not: to some only a `Constant` does."""
-        return any(not set(self.inputs).isdisjoint(self.plan[below].reads) for below in (name, *self._below(name)))
+        if len(self.inputs) > 1:
+            return False
+        # Nodes to which only a `Constant` leads do not count.
+        return not any(self.inputs[0] in leading_to(self.plan, name) for name in self._silent())
 
     def forward(self, x: Several, choice: Chosen = None) -> Any:
         """Inference: x (batch, ...), or several as ``inputs`` names them; returns what ``outputs`` names."""
@@ -263,29 +235,29 @@ class Graph(Container):
     @unrecorded
     def learn(self, trace: Any, error: Several, context: Context) -> Tensor | None:
         """Error pass from the outputs to the input: errors shaped as those; returns that of x, None for several."""
-        return self._down([trace], error, context)
+        return self._down(last_first(trace), error, context)
 
-    def _down(self, traces: Iterable[dict[str, Any]], error: Several, context: Context) -> Tensor | None:
-        """As `learn`, with the traces in parts, that of the last nodes first, each of which it empties."""
+    def _down(self, traces: Iterable[tuple[str, Any]], error: Several, context: Context) -> Tensor | None:
+        """As `learn`, with the name and the trace of each node, from the last one to the first."""
         errors: dict[str, Tensor] = {}
         for name, part in zip(parts_in(self.outputs), parts_in(error), strict=True):
-            errors[name] = errors[name] + part if name in errors else part
+            _add(errors, name, part)
         gathered: dict[Gathering, list[Any]] = {}
         late = self._late if context.gathered is None else set()
         gathering = context._replace(gathered=gathered) if late else context
-        for name, remembered in _last_first(traces):
+        for name, remembered in traces:
             if name not in errors:  # nothing below learns, or the node above it is one of the user's own
                 if self.layer_of(name).learns:
                     raise self._without_feedback(name)
                 continue
-            told = gathering if name in late else context
-            below = error_through(self.layer_of(name), remembered, errors.pop(name), told)
+            of_node = gathering if name in late else context
+            below = error_through(self.layer_of(name), remembered, errors.pop(name), of_node)
             sources = self.plan[name].reads
             if not sources:
                 continue
             for source, part in zip(sources, below if len(sources) > 1 else (below,), strict=True):
                 if part is not None:
-                    errors[source] = errors[source] + part if source in errors else part
+                    _add(errors, source, part)
         for layer, parts in gathered.items():
             layer.move_together(parts, context)
         below = errors.get(self.inputs[0])
@@ -310,11 +282,15 @@ class Graph(Container):
         )
 
 
-def _last_first(traces: Iterable[dict[str, Any]]) -> Iterator[tuple[str, Any]]:
-    """Yields the traces of nodes, which it takes away, from the last node of each part to its first."""
-    for of_part in traces:
-        while of_part:
-            yield of_part.popitem()
+def _add(errors: dict[str, Tensor], name: str, part: Tensor) -> None:
+    """Adds to the error of a value, which several nodes may read, and which may be returned as well."""
+    errors[name] = errors[name] + part if name in errors else part
+
+
+def last_first(traces: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yields name and trace of the last node to the first, each of which it takes away."""
+    while traces:
+        yield traces.popitem()
 
 
 def _check_gathers(name: str, layer: nn.Module, *, traces_again: bool) -> None:

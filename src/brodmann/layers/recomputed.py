@@ -17,7 +17,7 @@ from ..layer import Context, Layer
 from ..routing import Recruiting
 from ..several import Several, of_each, parts_in
 from .containers import Sequential
-from .graph import INPUT, Graph
+from .graph import INPUT, Graph, last_first
 from .recurrent import Recurrent
 
 
@@ -145,14 +145,14 @@ class RecomputedGraph(Graph):
             alive += 1 - len(node.last)
         return entering
 
-    def _again(self, kept: list[_Segment], context: Context) -> Iterator[dict[str, Any]]:
-        """Yields the traces of each segment, the last one first."""
+    def _again(self, kept: list[_Segment], context: Context) -> Iterator[tuple[str, Any]]:
+        """Yields name and trace of each node, from the last one to the first: a segment's are computed when due."""
         while kept:
             segment = kept.pop()
             with segment.draws.going_on():
                 traces = self._up(segment.names, segment.values, context)
             del segment  # its values, of which the traces hold what they need
-            yield traces
+            yield from last_first(traces)
 
 
 class _Segment(NamedTuple):
