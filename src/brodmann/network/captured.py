@@ -77,13 +77,8 @@ class Captured:
 
     def __call__(self, x: Several) -> Any:
         """Inference: x (batch, ..., in); returns (batch, ..., outputs); see `Network.forward`."""
-        if self._free.acquire(blocking=False):
-            try:
-                if (output := self._computed(x)) is not None:
-                    return _copy_of(output)
-            finally:
-                self._free.release()
-        return self.network(x)
+        output = self._replayed(x)
+        return self.network(x) if output is None else output
 
     def learn(
         self,
@@ -95,13 +90,8 @@ class Captured:
         observe: Observer | None = None,
     ) -> Tensor:
         """Makes one step on one mini-batch; see `Network.learn`."""
-        if self._free.acquire(blocking=False):
-            try:
-                if (made := self._made(x, target, weight, lr, observe)) is not None:
-                    return made[0].clone()
-            finally:
-                self._free.release()
-        return self.network.learn(x, target, weight, lr=lr, observe=observe)
+        made = self._step(x, target, weight, lr, observe, with_output=False)
+        return self.network.learn(x, target, weight, lr=lr, observe=observe) if made is None else made[0]
 
     def learn_with_output(
         self,
@@ -113,13 +103,8 @@ class Captured:
         observe: Observer | None = None,
     ) -> tuple[Tensor, Any]:
         """As `learn`; returns the loss and the output, both from before the step; see `Network.learn_with_output`."""
-        if self._free.acquire(blocking=False):
-            try:
-                if (made := self._made(x, target, weight, lr, observe)) is not None:
-                    return made[0].clone(), _copy_of(made[1])
-            finally:
-                self._free.release()
-        return self.network.learn_with_output(x, target, weight, lr=lr, observe=observe)
+        made = self._step(x, target, weight, lr, observe, with_output=True)
+        return self.network.learn_with_output(x, target, weight, lr=lr, observe=observe) if made is None else made
 
     @property
     def is_captured(self) -> bool:
@@ -141,27 +126,38 @@ class Captured:
         """Bytes that are kept for what is computed, for batches of all sizes."""
         return self._learning.memory + self._inference.memory
 
-    def _computed(self, x: Any) -> Tensor | None:
-        """As `_made`, for inference."""
-        self._last, self._refusal = self._inference, _unfit(x) or _unusual() or self._followed()
-        if self._refusal is not None:
+    def _replayed(self, x: Any) -> Any:
+        """Computes the output by a recording, or while recording; returns None where an ordinary call is due."""
+        if not self._free.acquire(blocking=False):
             return None
-        with torch.inference_mode(False):
-            return self._inference((x,), None)
+        try:
+            self._last, self._refusal = self._inference, _unfit(x) or _unusual() or self._followed()
+            if self._refusal is not None:
+                return None
+            with torch.inference_mode(False):
+                output = self._inference((x,), None)
+            return _copy_of(output)
+        finally:
+            self._free.release()
 
-    def _made(
-        self, x: Any, target: Any, weight: Any, lr: float | None, observe: Observer | None
-    ) -> tuple[Tensor, Tensor] | None:
-        """Makes a step by a recording, or while recording; returns None where an ordinary step is due.
-
-        What is returned belongs to the recording.
-        """
-        rate: Any = self.network.lr if lr is None else lr
-        given = (x, target) if weight is None else (x, target, weight)
-        self._last, self._refusal = self._learning, self._uncommon(rate, observe) or _unusual()
-        for tensor in given:
-            self._refusal = self._refusal or _unfit(tensor)
-        return self._learning(given, float(rate)) if self._refusal is None else None
+    def _step(
+        self, x: Any, target: Any, weight: Any, lr: float | None, observe: Observer | None, *, with_output: bool
+    ) -> tuple[Tensor, Any] | None:
+        """Makes a step by a recording, or while recording; returns None where an ordinary step is due."""
+        if not self._free.acquire(blocking=False):
+            return None
+        try:
+            rate: Any = self.network.lr if lr is None else lr
+            given = (x, target) if weight is None else (x, target, weight)
+            self._last, self._refusal = self._learning, self._uncommon(rate, observe) or _unusual()
+            for tensor in given:
+                self._refusal = self._refusal or _unfit(tensor)
+            made = self._learning(given, float(rate)) if self._refusal is None else None
+            if made is None:
+                return None
+            return made[0].clone(), _copy_of(made[1]) if with_output else None
+        finally:
+            self._free.release()
 
     def _uncommon(self, rate: Any, observe: Observer | None) -> str | None:
         """Returns why a step is an ordinary one, whatever its batch is; None where it need not be."""
