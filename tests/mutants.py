@@ -54,7 +54,7 @@ MUTANTS = [
     ("conversion/counterparts.py", "operation.weight.movedim(1, -1).flatten(1)", "operation.weight.flatten(1)", "a convolution's weights in another order"),
     ("layers/patches.py", "spare % stride for spare", "0 for spare", "pixels that no patch begins at"),
     ("layers/convolution.py", "or context.clip is not None", "", "errors of convolutions go down before they are clipped"),
-    ("layers/folded.py", "told(self._renew, patches, matrix, size)", "self._renew(patches, matrix, size)", "a recorded step keeps what direct feedback was"),
+    ("layers/folded.py", "replayed(self._renew, patches, matrix, size)", "self._renew(patches, matrix, size)", "a recorded step keeps what direct feedback was"),
     ("layers/convolution.py", "if context.gathered is None:", "if True:", "a convolution that each of its places moves"),
     ("layers/steering.py", " if len(part.slot) > 1", "", "layers with one area are split"),
     ("areas/starts.py", "None if biases is None else biases.detach().to(weight)", "None if biases is None else weight.new_zeros(len(weight))", "biases that are not taken over"),

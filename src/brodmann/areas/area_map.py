@@ -11,7 +11,7 @@ from ..autograd import unrecorded
 from ..held import Held, HeldBuffer
 from ..kernels import Groups
 from ..kernels.per_row import lacks
-from ..recording import recorder_here, told
+from ..recording import recorder_here, replayed
 from ..updates import UpdateRule
 from .grouped_linear import grouped_linear
 from .slab import Slab
@@ -83,7 +83,7 @@ class AreaMap(nn.Module):
         if not lr:
             return
         if self.existing < self.slot.shape[0]:
-            told(self._allocate_chosen, groups.of_rows)
+            replayed(self._allocate_chosen, groups.of_rows)
             if (recorder := recorder_here()) is not None and not self._can_grow_here():
                 recorder.refuse("areas may have to move to other memory as they become more")
         self.weight.learn(delta, x, groups, lr, decay, self.slot)

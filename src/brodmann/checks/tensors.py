@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BrodmannError
-from ..recording import told
+from ..recording import replayed
 from ..storage import computing
 
 
@@ -93,7 +93,7 @@ def check_weights(weight: Any, samples: int, *, on_cpu_alone: bool = False) -> N
     if weight.shape[:1] != (samples,):
         raise BrodmannError(f"Expected a weight for each sample, got {length_of(weight)} for {samples} samples.")
     if weight.is_cpu or not on_cpu_alone:
-        told(_check_values_of_weights, weight)
+        replayed(_check_values_of_weights, weight)
 
 
 def _check_values_of_weights(weight: Tensor) -> None:

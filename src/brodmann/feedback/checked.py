@@ -13,7 +13,7 @@ from ..checks import changes_of, check_sent, check_unmodified
 from ..errors import BrodmannError, lacks_memory
 from ..generators import Draws
 from ..origin import is_ours, package_of
-from ..recording import told
+from ..recording import replayed
 from ..storage import computing
 from .path import Feedback
 from .shape import Shape
@@ -99,7 +99,7 @@ def matrix_of(path: Feedback, weight: Tensor | None) -> Tensor | None:
     if matrix is not None and not is_ours(path):
         name = f"{type(path).__name__}.one_matrix"
         _check_form(matrix, path._form, weight, name)
-        told(check_sent, name, [matrix], [] if weight is None else [weight])
+        replayed(check_sent, name, [matrix], [] if weight is None else [weight])
     return matrix
 
 
@@ -131,7 +131,7 @@ def error_below(feedback: Feedback, signal: Signal) -> Tensor:
         raise BrodmannError(f"{name}.error should return the error below, {tuple(x.shape)} {x.dtype}, got {came}.")
     if not is_ours(feedback):
         check_unmodified(f"{name}.error", signal.tensors(), before)
-        told(check_sent, f"{name}.error", [below], [x, signal.delta])
+        replayed(check_sent, f"{name}.error", [below], [x, signal.delta])
     return below
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..recording import told
+from ..recording import replayed
 from ..updates import SGD, Adam, UpdateRule
 from .served import Served
 
@@ -74,7 +74,7 @@ def _known(rule: Any) -> KnownRule:
 
 def rounding_seed(weight: Tensor) -> int:
     """Draws the seed of stochastic rounding, whose bits are a hash of it and of the weight's place; 0 without any."""
-    return told(_seed) if weight.dtype == torch.bfloat16 else 0
+    return replayed(_seed) if weight.dtype == torch.bfloat16 else 0
 
 
 def _seed() -> int:

@@ -7,7 +7,7 @@ from typing import Any
 from ..checks import check_sent
 from ..errors import BrodmannError
 from ..origin import is_ours
-from ..recording import told
+from ..recording import replayed
 from ..several import parts_in
 from .context import Context
 from .layer import Layer
@@ -37,5 +37,5 @@ def error_through(layer: Any, trace: Any, error: Any, context: Context) -> Any:
     """Returns what ``learn`` of a layer returns, once checked where the layer is a user's own: the error below it."""
     below = layer.learn(trace, error, context)
     if below is not None and not is_ours(layer):
-        told(check_sent, f"{type(layer).__name__}.learn", parts_in(below), parts_in(error))
+        replayed(check_sent, f"{type(layer).__name__}.learn", parts_in(below), parts_in(error))
     return below

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..recording import told
+from ..recording import replayed
 from .patches import Patches
 
 
@@ -31,7 +31,7 @@ class Folded:
 
     def matrix(self, patches: Patches, matrix: Tensor, size: tuple[int, ...]) -> Tensor:
         """Returns ``fold(B)`` for images of a size, (height, width, channels)."""
-        told(self._renew, patches, matrix, size)  # a step that is recorded asks again, too
+        replayed(self._renew, patches, matrix, size)
         return self._of_size[size][0]
 
     @torch.inference_mode(False)

@@ -18,7 +18,7 @@ from ..autograd import ordinary
 from ..checks import all_in, check_share, check_switch, check_tensors
 from ..errors import BrodmannError
 from ..kernels import per_row
-from ..recording import told
+from ..recording import replayed
 from .facts import LossTraits
 from .targets import are_classes, check_place, like_output, no_classes
 
@@ -167,7 +167,7 @@ class BinaryCrossEntropy(LossTraits):
         """Returns the targets like the output, after a check of them and of the weights of labels."""
         check_place(output, target)
         labels = like_output(target, output)
-        told(_check_labels, labels)
+        replayed(_check_labels, labels)
         count = output.shape[-1]
         if self.pos_weight is not None and self.pos_weight.shape != (count,):
             raise BrodmannError(

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..autograd import as_leaf, ordinary
 from ..checks import all_finite
 from ..errors import BrodmannError, DivergenceError
-from ..recording import told
+from ..recording import replayed
 from ..several import Several, in_form_of, of_each, parts_in
 from .builtin import Loss
 from .facts import check_single, name_of_loss, one_number
@@ -52,7 +52,7 @@ def error_and_loss(loss: Loss, output: Several, target: Several, weight: Tensor 
             )
         errors = torch.autograd.grad(value, leaves, allow_unused=len(leaves) > 1, materialize_grads=len(leaves) > 1)
         value = value.detach()
-        told(check_derivative, value, errors)
+        replayed(check_derivative, value, errors)
         return in_form_of(leaf, errors), value
 
 

@@ -18,7 +18,7 @@ from ..layer import Context, Layer, Observer, error_through, trace_of
 from ..losses.builtin import Loss
 from ..losses.error import error_and_loss
 from ..rates import Rates
-from ..recording import told
+from ..recording import replayed
 from ..routing import Recruiting, Router
 from ..several import Several, check_batch, of_each, parts_in
 from .adjustable import Adjustable, routers
@@ -211,7 +211,7 @@ class Learning(Adjustable):
             The error of x; None where nothing sends one down.
         """
         if pending.context.lr > 0:
-            told(self._changes.add_step)  # by the recording of a step, too
+            replayed(self._changes.add_step)
         outputs, errors = parts_in(pending.output), parts_in(error)
         context = pending.context
         if len(errors) == 1:
@@ -273,7 +273,7 @@ class Learning(Adjustable):
         error, loss = self.output_error(output, target, weight)
         self._check_direct(output)
         if loss.device.type == "cpu":
-            told(check_loss, self, loss, x)
+            replayed(check_loss, self, loss, x)
         return error, loss
 
     def _check_direct(self, output: Several) -> None:

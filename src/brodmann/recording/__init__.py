@@ -4,10 +4,10 @@ A recorder listens to PyTorch's operations; the kernels of this package, and wha
 themselves.
 """
 
+from .listener import recorder_here, replayed
 from .memory import View
 from .numbers import Answer, Rate
 from .program import DoesNotFit, Program
 from .recorder import Call, Recorder
-from .telling import recorder_here, told
 
-__all__ = ["Answer", "Call", "DoesNotFit", "Program", "Rate", "Recorder", "View", "recorder_here", "told"]
+__all__ = ["Answer", "Call", "DoesNotFit", "Program", "Rate", "Recorder", "View", "recorder_here", "replayed"]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .telling import Listener
+from .listener import Listener
 
 
 class Rate(float):
@@ -56,7 +56,7 @@ class Rate(float):
 
 
 class Answer(int):
-    """A whole number that a kernel, or a function that was `told`, returned.
+    """A whole number that a kernel, or a function that is `replayed`, returned.
 
     Whether that of a kernel is above 0 may be asked: it is the same each time, or the recording is left.
     """

@@ -14,10 +14,10 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from .listener import listen
 from .memory import Piece, View
 from .nested import leaves, replaced
 from .numbers import Answer, Rate
-from .telling import listen
 
 _UNWRITTEN = {"empty", "new_empty", "empty_like", "empty_strided", "new_empty_strided"}
 _OUTSIDE = {

@@ -17,7 +17,7 @@ from ..errors import BrodmannError, unknown_name, warn
 from ..held import Held, HeldBuffer
 from ..kernels import Groups
 from ..kernels.per_row import nearest
-from ..recording import told
+from ..recording import replayed
 from ..updates import SGD, UpdateRule, counted
 from .conflict import Conflict
 from .route import Choice, Route, check_cells, length_of, weights_of_rows
@@ -206,7 +206,7 @@ class Router(nn.Module):
         if not isinstance(cell, Tensor) or cell.shape != x.shape[:1] or cell.dtype != torch.int64:
             came = f"{tuple(cell.shape)} {cell.dtype}" if isinstance(cell, Tensor) else type(cell).__name__
             raise BrodmannError(f"{name}.choose should return cells, ({len(x)},) torch.int64, got {came}.")
-        told(check_cells, name, cell, self.cells)
+        replayed(check_cells, name, cell, self.cells)
         return cell.contiguous()
 
     def forward(self, x: Tensor) -> Route | Choice:

@@ -1,4 +1,4 @@
-"""What a recorder is told of, where one listens: code that is recorded needs to know no more than this file."""
+"""How code that is recorded reports to the recorder, if one listens: such code needs to know only this file."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ T = TypeVar("T", bound=int | None)
 
 
 class Listener(Protocol):
-    """Something that is told what a step calls beside PyTorch's operations."""
+    """What a step reports its calls to, besides PyTorch's operations, which report themselves."""
 
     thread: int
 
     @property
     def draws(self) -> int:
-        """How many of PyTorch's operations that it heard of drew random numbers."""
+        """How many of the operations that it heard of drew random numbers."""
 
     def hear(self, function: Callable[..., Any], arguments: tuple[Any, ...], answer: Any, *, moves: bool) -> Any:
-        """Is told of a call that was made, with tensors for addresses; returns the answer for the caller.
+        """Takes note of a call that was made, with tensors for addresses; returns the answer for the caller.
 
         ``moves`` says whether it changed what the network holds.
         """
 
     def run(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-        """Makes a call, and hears of it, but not of what goes on inside."""
+        """Makes a call and takes note of it, but not of what goes on inside."""
 
     def keep_from_operations(self, tensor: Tensor) -> None:
-        """Is told that how much of a tensor counts depends on an answer: kernels alone may take it."""
+        """Takes note that how much of a tensor counts depends on an answer: only kernels may take it."""
 
     def refuse(self, why: str) -> None:
-        """Is told of something that cannot be recorded."""
+        """Takes note of something that cannot be recorded."""
 
 
 _listener: Listener | None = None
@@ -51,10 +51,10 @@ def listen(listener: Listener | None) -> None:
     _listener = listener
 
 
-def told(function: Callable[..., T], *arguments: Any) -> T:
-    """Calls a function that looks at numbers in tensors; where a step is recorded, the recording calls it again.
+def replayed(function: Callable[..., T], *arguments: Any) -> T:
+    """Calls a function that reads numbers in tensors; if a step is being recorded, every replay calls it again.
 
-    What it returns, a whole number or nothing, may only be handed to kernels, since it may differ each time.
+    What it returns, a whole number or nothing, may only be passed to kernels, since it may differ each time.
     """
     listener = recorder_here()
     return function(*arguments) if listener is None else listener.run(function, arguments)
