@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
+from pathlib import Path
 from types import FrameType
 from typing import Any
+
+import torch
 
 KNOWN = {"brodmann", "torch", "numpy", *sys.stdlib_module_names}
 """Packages of which is known what they do."""
@@ -29,3 +34,20 @@ def is_ours(part: object) -> bool:
 def is_foreign(value: Any) -> bool:
     """Whether something, which may be a function, is of none of the packages that are `KNOWN`: it may do anything."""
     return package_of(value) not in KNOWN
+
+
+def line_of(error: Exception) -> str:
+    """Returns the last line of a user's code that an error came through; empty if there is none."""
+    return _innermost(traceback.extract_tb(error.__traceback__))
+
+
+def line_now() -> str:
+    """Returns the innermost line of a user's code that is being run; empty if there is none."""
+    return _innermost(traceback.extract_stack())
+
+
+def _innermost(frames: traceback.StackSummary) -> str:
+    roots = Path(torch.__file__).parent, Path(__file__).parent
+    packages = tuple(str(root) + os.sep for root in roots)
+    own = [frame for frame in frames if not frame.filename.startswith((*packages, "<"))]
+    return f"{own[-1].filename}, line {own[-1].lineno}: `{own[-1].line}`" if own else ""

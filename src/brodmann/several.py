@@ -99,3 +99,14 @@ def check_batch(x: Several, target: Several, weight: Tensor | None) -> None:
             raise BrodmannError(f"Expected as many targets as samples, got {length_of(values)} for {samples}.")
     if weight is not None:
         check_weights(weight, samples, on_cpu_alone=True)
+
+
+def near(ours: Any, theirs: Any, tolerance: float) -> bool:
+    """Whether outputs are the same, up to a share of the largest number."""
+    ours, theirs = parts_in(ours), parts_in(theirs)
+    return len(ours) == len(theirs) and all(_tensor_near(*pair, tolerance) for pair in zip(ours, theirs, strict=True))
+
+
+def _tensor_near(ours: Tensor, theirs: Tensor, tolerance: float) -> bool:
+    size = float(theirs.abs().max()) + 1e-6
+    return ours.shape == theirs.shape and float((ours - theirs).abs().max()) <= tolerance * size

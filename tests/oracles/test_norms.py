@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from brodmann import Context, Local, from_torch
-from brodmann.conversion.norms import ImageNorm
+from brodmann.conversion.building.norms import ImageNorm
 
 
 @pytest.mark.parametrize("given", [1, 2, 3])

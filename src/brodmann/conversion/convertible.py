@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,10 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrize import is_parametrized
 
 from ..errors import BrodmannError, warn
-from .computation import Step
-from .maps import MAPS
-from .nodes import module_text
-from .norms import NORMS
+from .modules import MAPS, NORMS, module_text
 
 WHOLE = (
     *MAPS,
@@ -112,18 +108,6 @@ def warn_of_new_norms(model: nn.Module) -> None:
             "The model holds batch norms that have seen no samples, and these would be converted into layers that "
             "normalise nothing: call the model on a few batches in training mode first, or build it with group norms.",
         )
-
-
-def warn_of_frozen(steps: Sequence[Step]) -> None:
-    """Warns where some but not all of a layer's parameters are kept from learning."""
-    for step in steps:
-        operation = step.operation
-        own = [held.requires_grad for held in operation.parameters()] if isinstance(operation, nn.Module) else []
-        if any(own) and not all(own):
-            warn(
-                f"Only some parameters of '{step.name}' require gradients, but it learns as a whole: let all of them "
-                "require gradients, or none to freeze it.",
-            )
 
 
 def tied_error() -> BrodmannError:

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from ..errors import BrodmannError
 from ..layer import Layer
-from ..several import Several, called_with, of_each, parts_in, rows_of
-from .computation import Computation
-from .counterparts import channels_last
+from ..several import Several, called_with, near, of_each, parts_in, rows_of
+from .building.counterparts import channels_last
+from .steps.computation import Computation
 
 
 @torch.no_grad()
@@ -75,14 +75,3 @@ def _without_fast_path() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
-
-
-def near(ours: Any, theirs: Any, tolerance: float) -> bool:
-    """Whether outputs are the same, up to a share of the largest number."""
-    ours, theirs = parts_in(ours), parts_in(theirs)
-    return len(ours) == len(theirs) and all(_tensor_near(*pair, tolerance) for pair in zip(ours, theirs, strict=True))
-
-
-def _tensor_near(ours: Tensor, theirs: Tensor, tolerance: float) -> bool:
-    size = float(theirs.abs().max()) + 1e-6
-    return ours.shape == theirs.shape and float((ours - theirs).abs().max()) <= tolerance * size

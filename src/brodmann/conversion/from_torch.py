@@ -17,14 +17,14 @@ from ..errors import BrodmannError, unknown_name
 from ..feedback import Feedback, Shape
 from ..layer import Layer
 from ..several import Several, parts_in
-from .body import body_of, check_untied
-from .convertible import warn_of_frozen, warn_of_new_norms
+from .building.body import body_of, check_untied, warn_of_frozen
+from .building.folding import folded
+from .convertible import warn_of_new_norms
 from .equality import answers_of, check_reached, check_steady, same_outputs
-from .folding import folded
 from .kept import check_keeps_nothing
-from .maps import MAPS
+from .modules import MAPS
 from .samples import shown
-from .steps import computed_by
+from .steps.walk import computed_by
 from .tracing import exclusively
 
 BATCH_NORMS = ("batch", "running")

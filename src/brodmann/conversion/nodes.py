@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import operator
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional
 
 IN_PLACE: dict[Any, Callable[..., Any]] = {
     operator.iadd: operator.add,
@@ -24,16 +25,20 @@ IN_PLACE: dict[Any, Callable[..., Any]] = {
     operator.ixor: operator.xor,
 }
 """Operators that write into their input, and those that do not."""
+RELUS: set[Any] = {functional.relu, torch.relu, "relu"}
+"""Functions, and a method, that `nn.ReLU` stands for."""
 _METADATA = (
     "dtype device layout is_cuda shape ndim size dim numel nelement stride is_contiguous is_floating_point is_complex "
     "new_zeros new_ones new_full"
 )
 METADATA = frozenset(_METADATA.split())
 """Properties and methods of a tensor that ask for none of its numbers."""
+LIKE = frozenset({"type_as", "to", "expand_as", "view_as", "reshape_as"})
+"""Methods that may take another tensor, whose size or kind they adopt."""
 FOLLOWED_PACKAGES = {"torch", "operator", "_operator", "math", "builtins", "brodmann"}
 """Packages whose functions do no more than their names say."""
-
-
+TRAINING = "training"
+"""Key in a node's metadata: whether the module that it calls was in training mode."""
 STANDS_FOR = "stands_for"
 """Attribute of a module that is written out: the class of the module that it replaces."""
 
@@ -45,30 +50,15 @@ def parts_of(arguments: Any) -> list[Any]:
     return found
 
 
-def is_unknown(*args: Any, **kwargs: Any) -> bool:
-    """Whether an argument, or a part of one, is not known while a network is followed."""
-    return any(isinstance(part, fx.Proxy) for part in parts_of((args, kwargs)))
-
-
 def asks_metadata(node: fx.Node) -> bool:
     """Whether a node asks a tensor for something other than its numbers."""
     asked = node.args[1] if node.target is getattr else node.target
     return asked in METADATA and node.op in ("call_function", "call_method")
 
 
-LIKE = frozenset({"type_as", "to", "expand_as", "view_as", "reshape_as"})
-"""Methods that may take another tensor, whose size or kind they adopt."""
-
-
 def reads_numbers(node: fx.Node, read: fx.Node) -> bool:
     """Whether a node computes with the numbers of one that it reads, and not only asks for its size or kind."""
     return not asks_metadata(node) and (node.target not in LIKE or node.args[:1] == (read,))
-
-
-def module_text(module: nn.Module) -> str:
-    """Returns a module as it prints itself, or its class where that takes several lines."""
-    text = str(module)
-    return type(module).__name__ if "\n" in text else text
 
 
 def name_of(node: fx.Node) -> str:
@@ -107,16 +97,47 @@ def _places_of(value: Any) -> set[int]:
     return {value.untyped_storage().data_ptr()} if isinstance(value, Tensor) else set()
 
 
-class Followed(fx.Proxy):
-    """A value that is not known while a network is followed; what writes into it, such as ``x += y``, says so."""
+def reached(
+    graph: fx.Graph,
+    begins: Callable[[fx.Node], bool],
+    passes: Callable[[fx.Node, fx.Node], bool] = lambda *_: True,
+) -> set[fx.Node]:
+    """Returns the nodes that begin, and all that read one of those found, where the reader and what it reads pass."""
+    found: set[fx.Node] = set()
+    for node in graph.nodes:
+        if begins(node) or any(read in found and passes(node, read) for read in node.all_input_nodes):
+            found.add(node)
+    return found
 
-    def __hash__(self) -> int:
-        raise fx.proxy.TraceError("a set, a dictionary or a cache looks up a value that is not known")
 
-    def written(self, write: Callable[[Any, Any], Any], other: Any) -> fx.Proxy:
-        """Returns what an operator leaves in its place."""
-        return self.tracer.create_proxy("call_function", write, (self, other), {})
+def fixed(graph: fx.Graph) -> set[fx.Node]:
+    """Returns the nodes made by functions of tensors that the network holds, and of nothing else."""
+    found: set[fx.Node] = set()
+    for node in graph.nodes:
+        read = node.all_input_nodes
+        if node.op == "get_attr" or (node.op != "call_module" and read and found.issuperset(read)):
+            found.add(node)
+    return found
 
 
-for _write in IN_PLACE:
-    setattr(Followed, f"__{_write.__name__}__", functools.partialmethod(Followed.written, _write))
+def is_real(value: Any) -> bool:
+    """Whether a value is a tensor of real numbers."""
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def is_complex(value: Any) -> bool:
+    """Whether a value is a tensor of complex numbers."""
+    return isinstance(value, Tensor) and value.is_complex()
+
+
+def writes(node: fx.Node, root: nn.Module) -> bool:
+    """Whether a node writes into its first input."""
+    target: Any = node.target
+    if node.op == "call_module":
+        return bool(getattr(root.get_submodule(target), "inplace", False))
+    if node.op not in ("call_function", "call_method"):
+        return False
+    name = name_of(node)
+    if target in IN_PLACE or name in ("setitem", "__setitem__") or (name.endswith("_") and not name.endswith("__")):
+        return True
+    return bool(node.kwargs.get("inplace")) or (target in RELUS and True in node.args[1:])

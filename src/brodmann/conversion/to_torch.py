@@ -19,11 +19,11 @@ from ..layers import AreaLinear, BatchNorm, Constant
 from ..layers.weights import Weights
 from ..several import Several
 from ..updates import SGD
-from .body import body_of
-from .computation import Computation, tensors_of
+from .building.body import body_of
 from .equality import answers_of, same_outputs
 from .samples import shown
-from .steps import computed_by
+from .steps.computation import Computation, tensors_of
+from .steps.walk import computed_by
 from .tracing import exclusively
 
 Model = TypeVar("Model", bound=nn.Module)

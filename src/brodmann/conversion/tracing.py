@@ -9,21 +9,20 @@ from threading import RLock
 from typing import NamedTuple, ParamSpec, TypeVar
 
 import torch
-from torch import fx, nn
+from torch import fx
 from torch.nn.modules.dropout import _DropoutNd
 
 from ..errors import warn
 from ..generators import generator_states
 from ..several import Several
-from .batch_norms import make_norms
-from .derivatives import OwnDerivative
-from .following import Following, Root
-from .in_place import leave_out_writing
-from .questions import Questions, questions_of
-from .recurrent import RecurrentLayer
-from .rewriting import write_out_parts
-from .ties import write_out_tied
-from .training_mode import (
+from .following.questions import Questions, questions_of
+from .following.recurrent import RecurrentLayer
+from .following.tracers import Following, Root
+from .rewriting.batch_norms import make_norms
+from .rewriting.biases_and_masks import write_out_parts
+from .rewriting.in_place import leave_out_writing
+from .rewriting.ties import write_out_tied
+from .rewriting.training_mode import (
     joining_values,
     keep_from_training,
     leave_out_dropouts,
@@ -141,13 +140,3 @@ def _rewritten(root: Root, modes: _Modes, whole: Collection[str], sample: Severa
     found = fx.GraphModule(root, graph)
     found.graph.eliminate_dead_code()
     return found
-
-
-class OfFunctions(fx.Tracer):
-    """Traces functions of a network again, as when they are unpickled: sizes of the input may slice buffers."""
-
-    proxy_buffer_attributes = True
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Whether it stops at a module."""
-        return isinstance(m, OwnDerivative) or super().is_leaf_module(m, module_qualified_name)

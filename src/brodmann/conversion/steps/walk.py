@@ -14,27 +14,27 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from ..checks import changes_of
-from ..errors import BrodmannError, lacks_memory
-from ..layer import has_parameters
-from ..layers.graph import INPUT
-from ..layers.local import Sum
-from ..several import Several, of_each, parts_in, sample_count
-from .computation import Computation, Functions, Step, Tied, Weighted, free_name, lay_out, tensors_of
-from .derivatives import WITHOUT_ERROR, OwnDerivative, WithoutError
-from .following import Root, one_line
-from .in_place import RELUS
+from ...checks import changes_of
+from ...errors import BrodmannError, lacks_memory
+from ...layer import has_parameters
+from ...layers.graph import INPUT
+from ...layers.local import Sum
+from ...several import Several, of_each, parts_in, sample_count
+from ..following.derivatives import WITHOUT_ERROR, OwnDerivative, WithoutError
+from ..following.recurrent import Recurrence
+from ..following.tracers import Root, one_line
+from ..following.transformers import written_out
+from ..modules import linear_of, module_text
+from ..nodes import RELUS, is_real, name_of
+from ..rewriting.ties import uses_of_parameters
+from ..rewriting.training_mode import DROPOUTS
+from ..samples import check_returned
+from ..tracing import traced
+from .computation import Computation, Functions, OfFunctions, Step, Tied, Weighted, free_name, lay_out, tensors_of
 from .lengths import same_for_other_lengths
-from .nodes import module_text, name_of
 from .products import Factors, as_matrix, check_learns_as_before, factors_of, turns_alone
-from .provenance import Provenance, is_product, is_real, not_followed
-from .recurrent import Recurrence
+from .provenance import Provenance, is_product, not_followed
 from .rows import Rows
-from .samples import check_returned
-from .ties import uses_of_parameters
-from .tracing import OfFunctions, traced
-from .training_mode import DROPOUTS
-from .transformers import linear_of, written_out
 
 SUMS: set[Any] = {operator.add, torch.add, "add"}
 """What a `Sum` stands for, where it adds tensors of equal shape."""

@@ -9,8 +9,8 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..errors import BrodmannError
-from .nodes import arguments_of, held_by
+from ...errors import BrodmannError
+from ..nodes import arguments_of, held_by
 
 NAMES = ("running_mean", "running_var", "weight", "bias")
 

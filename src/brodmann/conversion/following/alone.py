@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx, nn
 
-from ..several import Several, of_each
-from .in_place import writes
-from .nodes import held_by, name_of
+from ...several import Several, of_each
+from ..nodes import held_by, name_of, writes
 
 _SPREADING = "expand expand_as broadcast_to repeat repeat_interleave tile reshape view contiguous clone"
 SPREADING = frozenset(_SPREADING.split())

@@ -10,8 +10,8 @@ from torch import Tensor, fx, nn
 from torch.autograd import Function
 from torch.utils.checkpoint import CheckpointFunction
 
-from ..errors import BrodmannError
-from .nodes import parts_of
+from ...errors import BrodmannError
+from ..nodes import parts_of
 
 WITHOUT_ERROR = "without_error"
 """Marks nodes that were followed under ``torch.no_grad()``: no error goes down through them."""

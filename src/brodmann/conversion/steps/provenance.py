@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, fx, nn
 
-from ..errors import BrodmannError
-from ..layer import has_parameters
-from ..origin import package_of
-from .nodes import FOLLOWED_PACKAGES, held_by, name_of, parts_of, reads_numbers
+from ...errors import BrodmannError
+from ...layer import has_parameters
+from ...origin import package_of
+from ..nodes import FOLLOWED_PACKAGES, fixed, held_by, is_complex, is_real, name_of, parts_of, reached, reads_numbers
 
 _PRODUCTS = (
     "matmul mm bmm addmm baddbmm addbmm mv addmv inner outer ger dot vdot vecdot kron tensordot einsum chain_matmul "
@@ -101,16 +101,6 @@ def is_product(node: fx.Node) -> bool:
     return name_of(node).removeprefix("linalg_") in PRODUCTS
 
 
-def is_real(value: Any) -> bool:
-    """Whether a value is a tensor of real numbers."""
-    return isinstance(value, Tensor) and value.is_floating_point()
-
-
-def is_complex(value: Any) -> bool:
-    """Whether a value is a tensor of complex numbers."""
-    return isinstance(value, Tensor) and value.is_complex()
-
-
 def not_followed(node: fx.Node) -> BrodmannError:
     """Returns the error for a function that would carry errors down through weights, and is no product with them."""
     return BrodmannError(
@@ -118,29 +108,6 @@ def not_followed(node: fx.Node) -> BrodmannError:
         "expected a product of one value and one parameter, linear in both. Put the parameters into an nn.Linear or a "
         "convolution."
     )
-
-
-def reached(
-    graph: fx.Graph,
-    begins: Callable[[fx.Node], bool],
-    passes: Callable[[fx.Node, fx.Node], bool] = lambda *_: True,
-) -> set[fx.Node]:
-    """Returns the nodes that begin, and all that read one of those found, where the reader and what it reads pass."""
-    found: set[fx.Node] = set()
-    for node in graph.nodes:
-        if begins(node) or any(read in found and passes(node, read) for read in node.all_input_nodes):
-            found.add(node)
-    return found
-
-
-def fixed(graph: fx.Graph) -> set[fx.Node]:
-    """Returns the nodes made by functions of tensors that the network holds, and of nothing else."""
-    found: set[fx.Node] = set()
-    for node in graph.nodes:
-        read = node.all_input_nodes
-        if node.op == "get_attr" or (node.op != "call_module" and read and found.issuperset(read)):
-            found.add(node)
-    return found
 
 
 def _carries_numbers(value: Any) -> bool:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from ..errors import BrodmannError
-from .nodes import STANDS_FOR
+from ...errors import BrodmannError
+from ..modules import linear_of
+from ..nodes import STANDS_FOR
 from .recurrent import LAYERS, STEPS, RecurrentCell, RecurrentLayer
 
 
@@ -336,12 +337,3 @@ TWINS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     **dict.fromkeys(LAYERS, RecurrentLayer),
     **dict.fromkeys(STEPS, RecurrentCell),
 }
-
-
-def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    """Returns a map of these weights, (out, in), and biases, (out,), which stay where they are in memory."""
-    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, dtype=weight.dtype)
-    linear.weight = nn.Parameter(weight.detach(), weight.requires_grad)
-    if bias is not None:
-        linear.bias = nn.Parameter(bias.detach(), bias.requires_grad)
-    return linear

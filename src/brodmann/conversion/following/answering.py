@@ -18,11 +18,12 @@ import torch
 from torch import Tensor, autocast, fx, nn
 from torch.fx.proxy import Attribute
 
-from ..errors import BrodmannError
-from ..several import Several
+from ...errors import BrodmannError
+from ...origin import line_now
+from ...several import Several
+from ..nodes import reads_numbers
 from .kinds import replaced
-from .lines import place_now
-from .nodes import Followed, is_unknown, reads_numbers
+from .proxies import Followed, is_unknown
 from .questions import ASKED
 from .values import Walks
 
@@ -195,7 +196,7 @@ class Answering(fx.Tracer):
         """Returns an error that says what a network does, where, and what to write instead."""
         name = type(self.root[0]).__name__  # type: ignore[index]
         return BrodmannError(
-            f"{name} cannot be converted: it {what} ({place_now()}). Instead, {instead}, or "
+            f"{name} cannot be converted: it {what} ({line_now()}). Instead, {instead}, or "
             "compose its layers with brodmann.Sequential, Residual and Graph."
         )
 

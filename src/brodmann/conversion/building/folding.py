@@ -11,9 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from ..several import of_each, parts_in
-from .batch_norms import FixedNorm
-from .computation import Computation, Step
+from ...several import of_each, parts_in
+from ..rewriting.batch_norms import FixedNorm
+from ..steps.computation import Computation, Step
 
 
 def folded(computation: Computation) -> Computation:

@@ -13,19 +13,18 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvTransposeNd
 
-from ..checks import unwrapped
-from ..errors import BrodmannError
-from ..origin import package_of
-from ..several import Several, called_with, rows_of
+from ...checks import unwrapped
+from ...errors import BrodmannError
+from ...origin import line_of, package_of
+from ...several import Several, called_with, rows_of
+from ..modules import MAPS, is_plain
+from ..nodes import FOLLOWED_PACKAGES, TRAINING, parts_of
 from .alone import same_alone
 from .answering import Answering
 from .derivatives import OwnDerivative, mark, whole_functions
 from .kinds import asking_for_kinds
-from .lines import place_of
-from .maps import MAPS, is_plain
-from .nodes import FOLLOWED_PACKAGES, Followed, is_unknown, parts_of
+from .proxies import Followed, is_unknown
 from .recurrent import Cells, NeedsUnrollingError, Recurrence
-from .training_mode import TRAINING
 
 
 class Root(nn.Sequential):
@@ -128,7 +127,7 @@ def _untraceable(root: Root, failures: Sequence[Exception]) -> BrodmannError:
         )
     return BrodmannError(
         f"{type(root[0]).__name__} cannot be converted: torch.fx cannot trace its forward ({told}; "
-        f"{place_of(failure)}). {instead}"
+        f"{line_of(failure)}). {instead}"
     )
 
 

@@ -12,8 +12,8 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, fx, nn
 
-from ..origin import package_of_code
-from .nodes import STANDS_FOR
+from ...origin import package_of_code
+from ..nodes import STANDS_FOR
 
 
 def _kinds_of(kinds: Any, is_instance: Callable[[Any, Any], bool]) -> Iterator[Any]:

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from ..generators import undisturbed
-from ..several import Several, in_form_of, parts_in
-from .nodes import asks_metadata, caller_of, name_of
+from ...generators import undisturbed
+from ...several import Several, in_form_of, parts_in
+from ..nodes import asks_metadata, caller_of, name_of
 
 ASKED = "asked"
 """Key in the metadata of a graph's output: what was asked about which nodes, with the answers, and whether they

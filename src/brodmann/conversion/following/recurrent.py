@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ..errors import BrodmannError
-from ..layers.cells import GRU, LSTM, Cell, Elman, State
+from ...errors import BrodmannError
+from ...layers.cells import GRU, LSTM, Cell, Elman, State
+from ..nodes import name_of, parts_of
 from .answering import made
-from .nodes import name_of, parts_of
 
 ASKED = ("mode", "input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional", "proj_size")
 """Attributes that networks ask their recurrent layers for."""

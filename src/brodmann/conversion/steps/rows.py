@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ..errors import BrodmannError
-from ..several import Several, rows_of, sample_count
-from .nodes import module_text
+from ...errors import BrodmannError
+from ...several import Several, rows_of, sample_count
+from ..modules import module_text
 from .stirring import stir
 
 

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..several import Several, of_each, parts_in, rows_of
-from .equality import near
-from .questions import Questions
+from ...several import Several, near, of_each, parts_in, rows_of
+from ..following.questions import Questions
 from .stirring import stir
 
 

@@ -13,13 +13,12 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from ..errors import BrodmannError
-from ..generators import drawing_by, generator_states
-from ..several import Several, of_each
+from ...errors import BrodmannError
+from ...generators import drawing_by, generator_states
+from ...several import Several, of_each
+from ..following.questions import ASKED
+from ..nodes import TRAINING, arguments_of, asks_metadata, caller_of, is_real, name_of, reached, reads_numbers
 from .batch_norms import KeptNorm
-from .nodes import arguments_of, asks_metadata, caller_of, name_of, reads_numbers
-from .provenance import is_real, reached
-from .questions import ASKED
 
 DROPOUTS: dict[Any, type[nn.Module]] = {
     functional.dropout: nn.Dropout,
@@ -33,10 +32,6 @@ DROPOUTS: dict[Any, type[nn.Module]] = {
 ATTENTION = functional.scaled_dot_product_attention
 JUDGED_APART = {*DROPOUTS, ATTENTION}
 """Functions of which it is known what a conversion makes of their training mode."""
-
-
-TRAINING = "training"
-"""Key in a node's metadata: whether the module that it calls was in training mode."""
 
 
 def modules_that_differ(graph: fx.Graph, training: fx.Graph) -> list[str]:

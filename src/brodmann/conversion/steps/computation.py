@@ -9,9 +9,10 @@ from typing import Any
 from torch import Tensor, fx, nn
 from torch.fx.graph import PythonCode
 
-from ..builders import Parts
-from ..several import parts_in
-from .questions import Questions
+from ...builders import Parts
+from ...several import parts_in
+from ..following.derivatives import OwnDerivative
+from ..following.questions import Questions
 
 Outputs = str | tuple[str, ...] | dict[str, str]
 """Name of the step that a network returns; or of several, as a tuple or a dictionary, as it returns them."""
@@ -151,3 +152,13 @@ def free_name(name: str, taken: Collection[str]) -> str:
     while name in taken or not name:
         name += "_"
     return name
+
+
+class OfFunctions(fx.Tracer):
+    """Traces functions of a network again, as when they are unpickled: sizes of the input may slice buffers."""
+
+    proxy_buffer_attributes = True
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether it stops at a module."""
+        return isinstance(m, OwnDerivative) or super().is_leaf_module(m, module_qualified_name)

@@ -9,8 +9,8 @@ from torch import fx, nn
 from torch.nn import functional
 from torch.nn.modules.conv import _ConvNd
 
-from .nodes import held_by, reads_numbers
-from .products import function_of
+from ..modules import function_of
+from ..nodes import held_by, reads_numbers
 
 ALIKE = (nn.Linear, _ConvNd)
 """Modules that are functions of their input, a weight and a bias."""

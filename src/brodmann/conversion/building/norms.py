@@ -10,10 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..layers.local import WithPullBack
-
-NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm1d, nn.InstanceNorm2d)
-"""Norms that treat every sample alone."""
+from ...layers.local import WithPullBack
 
 
 class ScaledNorm(nn.Module):

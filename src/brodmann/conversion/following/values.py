@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, fx, nn
 
-from ..generators import undisturbed
-from ..several import Several, of_each, rows_of, sample_count
-from .nodes import asks_metadata, in_one_memory, name_of
+from ...generators import undisturbed
+from ...several import Several, of_each, rows_of, sample_count
+from ..nodes import asks_metadata, in_one_memory, name_of
 
 RAGGED = ("nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount")
 """Functions and methods whose values have sizes that depend on numbers."""

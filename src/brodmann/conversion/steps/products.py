@@ -11,22 +11,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
-from torch.nn.modules.conv import _ConvNd
 
-from ..errors import BrodmannError
-from .nodes import asks_metadata, name_of
+from ...errors import BrodmannError
+from ..nodes import asks_metadata, name_of
+from ..rewriting.training_mode import DROPOUTS
 from .provenance import is_product, not_followed
-from .training_mode import DROPOUTS
 
 TURNING = frozenset({"t", "transpose", "permute", "contiguous", "to", "type_as", "getattr"})
 """Functions and methods that leave the numbers of a matrix as they are."""
-
-
-def function_of(conv: _ConvNd) -> tuple[Callable[..., Tensor], dict[str, Any]]:
-    """Returns the function of an input, weights and biases that a convolution is, and its settings."""
-    name = f"conv{'_transpose' if conv.transposed else ''}{len(conv.kernel_size)}d"
-    names = ["stride", "padding", "dilation", "groups", *["output_padding"] * conv.transposed]
-    return getattr(functional, name), {setting: getattr(conv, setting) for setting in names}
 
 
 class Factors(NamedTuple):

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from ..generators import undisturbed
-from .nodes import asks_metadata, held_by, reads_numbers
-from .provenance import fixed, reached
+from ...generators import undisturbed
+from ..nodes import asks_metadata, fixed, held_by, reached, reads_numbers
 
 BIASED = (
     functional.linear,

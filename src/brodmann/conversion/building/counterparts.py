@@ -15,10 +15,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from ..builders import Parts
-from ..errors import BrodmannError
-from ..layer import Gathering, Layer, has_parameters
-from ..layers import (
+from ...builders import Parts
+from ...errors import BrodmannError
+from ...layer import Gathering, Layer, has_parameters
+from ...layers import (
     BatchNorm,
     ChannelsLast,
     Constant,
@@ -29,16 +29,14 @@ from ..layers import (
     TiedWeights,
     affine,
 )
-from ..layers.graph import INPUT, Graph
-from ..layers.local import Local, Sum
-from ..layers.weights import NoWayDownError
-from .batch_norms import FixedNorm, KeptNorm
-from .computation import Step, Tied, Weighted
-from .nodes import module_text
-from .norms import NORMS, ImageNorm, ScaledNorm
-from .products import function_of
-from .recurrent import Recurrence
-from .transformers import linear_of
+from ...layers.graph import INPUT, Graph
+from ...layers.local import Local, Sum
+from ...layers.weights import NoWayDownError
+from ..following.recurrent import Recurrence
+from ..modules import NORMS, function_of, linear_of, module_text
+from ..rewriting.batch_norms import FixedNorm, KeptNorm
+from ..steps.computation import Step, Tied, Weighted
+from .norms import ImageNorm, ScaledNorm
 
 ELEMENTWISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.LeakyReLU, nn.ELU, nn.Dropout, Sum)
 """Operations to which it does not matter where the channels are."""

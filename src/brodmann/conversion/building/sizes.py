@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..errors import BrodmannError
-from ..several import check_several
-from .questions import Questions, Shapes
+from ...errors import BrodmannError
+from ...several import check_several
+from ..following.questions import Questions, Shapes
 
 
 class OfSizes(nn.Module):

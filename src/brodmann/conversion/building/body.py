@@ -10,13 +10,13 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..builders import Parts
-from ..errors import BrodmannError
-from ..layer import Layer, has_parameters
-from ..layers import Images, Local, Recomputed, RecomputedGraph, Sequential, TiedWeights
-from ..layers.graph import INPUT, Graph
-from .computation import Computation, Step, Tied, Weighted, free_name
-from .convertible import tied_error
+from ...builders import Parts
+from ...errors import BrodmannError, warn
+from ...layer import Layer, has_parameters
+from ...layers import Images, Local, Recomputed, RecomputedGraph, Sequential, TiedWeights
+from ...layers.graph import INPUT, Graph
+from ..convertible import tied_error
+from ..steps.computation import Computation, Step, Tied, Weighted, free_name
 from .counterparts import counterpart, tied_product, tied_weights
 from .sizes import OfSizes
 
@@ -154,3 +154,15 @@ def check_untied(steps: Sequence[Step]) -> None:
 def _held_by(part: nn.Module) -> list[nn.Parameter]:
     """Returns the parameters of a module; one that it holds in two places comes twice."""
     return [held for _, held in part.named_parameters(remove_duplicate=False)]
+
+
+def warn_of_frozen(steps: Sequence[Step]) -> None:
+    """Warns where some but not all of a layer's parameters are kept from learning."""
+    for step in steps:
+        operation = step.operation
+        own = [held.requires_grad for held in operation.parameters()] if isinstance(operation, nn.Module) else []
+        if any(own) and not all(own):
+            warn(
+                f"Only some parameters of '{step.name}' require gradients, but it learns as a whole: let all of them "
+                "require gradients, or none to freeze it.",
+            )

@@ -7,16 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn import functional
 
-from ..errors import BrodmannError
-from ..several import Several, of_each, rows_of
-from .derivatives import WITHOUT_ERROR
-from .nodes import IN_PLACE, in_one_memory, name_of, reads_numbers
-from .provenance import is_complex, is_real
-
-RELUS: set[Any] = {functional.relu, torch.relu, "relu"}
-"""Functions, and a method, that `nn.ReLU` stands for."""
+from ...errors import BrodmannError
+from ...several import Several, of_each, rows_of
+from ..following.derivatives import WITHOUT_ERROR
+from ..nodes import IN_PLACE, RELUS, in_one_memory, is_complex, is_real, name_of, reads_numbers, writes
 
 
 def leave_out_writing(graph: fx.Graph, root: nn.Module, sample: Several) -> None:
@@ -85,19 +80,6 @@ def _make_functional(node: fx.Node) -> bool:
         asked |= True in node.args[1:]
         node.args, node.kwargs = node.args[:1], {}
     return asked or twin is not target
-
-
-def writes(node: fx.Node, root: nn.Module) -> bool:
-    """Whether a node writes into its first input."""
-    target: Any = node.target
-    if node.op == "call_module":
-        return bool(getattr(root.get_submodule(target), "inplace", False))
-    if node.op not in ("call_function", "call_method"):
-        return False
-    name = name_of(node)
-    if target in IN_PLACE or name in ("setitem", "__setitem__") or (name.endswith("_") and not name.endswith("__")):
-        return True
-    return bool(node.kwargs.get("inplace")) or (target in RELUS and True in node.args[1:])
 
 
 def _overwrites(node: fx.Node) -> BrodmannError:
