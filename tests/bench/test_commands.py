@@ -22,12 +22,14 @@ from brodmann import Network, mlp
 from brodmann.bench import write_report
 from brodmann.bench.estimate import core_hours
 from brodmann.bench.journal import Journal, read_journal
+from brodmann.bench.methods import PAPER_METHODS
 from brodmann.bench.plan import Plan
-from brodmann.bench.recipes import PAPER_METHODS, cases_of, ten
+from brodmann.bench.recipes import ten
 from brodmann.bench.reporting import page
 from brodmann.bench.reporting.sections.ten import ten_section
 from brodmann.bench.reporting.tables import Table
 from brodmann.bench.runner import carry_out, run_recipes
+from brodmann.bench.selection import cases_of
 from brodmann.cli import main
 from brodmann.errors import BrodmannError
 from brodmann.runs.version import code_version

@@ -20,7 +20,8 @@ from brodmann.bench.cost import learning_operations
 from brodmann.bench.packing import unpack
 from brodmann.bench.paper import initialise
 from brodmann.bench.plan import Plan
-from brodmann.bench.recipes import RECIPES, cases_of
+from brodmann.bench.recipes import RECIPES
+from brodmann.bench.selection import cases_of
 from brodmann.bench.tasks import TASKS, run_case, silent_units
 from brodmann.errors import BrodmannError
 from brodmann.layers import Elman, Recurrent

@@ -28,7 +28,7 @@ from .folder import CHOICES, PLAN, ROWS, TRIAL_ROWS, read_choices, read_plan, re
 from .journal import Journal
 from .places import check_alike
 from .plan import Plan
-from .recipes import cases_of
+from .selection import cases_of
 from .tasks import run_case
 from .tuner import TRIAL_SEEDS, TRIALS, choose, next_settings, scores_of, settled, trials_of
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...case import Row
-from ...recipes import MUON
+from ...methods import MUON
 from .comparisons import TWIN, pair_by_pair
 from .scores import accuracies
 from .section import Section
