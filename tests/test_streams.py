@@ -352,6 +352,50 @@ def test_consolidation_leaves_the_networks_own_loss_as_it_is(tmp_path: Path) -> 
     assert torch.equal(Backpropagation.load(tmp_path / "network.safetensors")(x), network(x))
 
 
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: NearestMean(5, 3),
+        lambda: StreamingDiscriminant(5, 3, width=8),
+        lambda: Replay(Backpropagation(5, 3, width=4), memory=8),
+        lambda: ElasticConsolidation(Backpropagation(5, 3, width=4), strength=1.0),
+    ],
+)
+def test_baselines_of_streams_keep_no_graph_and_learn_in_any_mode(build: Callable[[], Any]) -> None:
+    """Samples may be what an encoder makes of others, and a caller may have switched gradients off."""
+    first, x, y = torch.randn(10, 5), torch.randn(10, 5), torch.arange(10) % 3
+    learned = []
+    for samples, mode in ((x, torch.enable_grad), (x.clone().requires_grad_(), torch.enable_grad), (x, torch.no_grad)):
+        torch.manual_seed(0)
+        learner = build()
+        with mode():
+            learner.learn(first, y)
+            for _ in range(2):
+                learner.learn(samples * 1.0, y)
+            learner.end_task(samples * 1.0, y)
+        copy.deepcopy(learner).learn(x, y)
+        learned.append(learner)
+    torch.manual_seed(0)
+    learner = build()
+    with torch.inference_mode():
+        learner.learn(first.clone(), y.clone())
+        learner.end_task(first.clone(), y.clone())
+    learner.learn(x, y)
+    for other in learned[1:]:
+        assert other.predict(first).tolist() == learned[0].predict(first).tolist()
+
+
+def test_streaming_means_follow_the_default_dtype() -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        for learner in (NearestMean(5, 3), StreamingDiscriminant(5, 3, width=8)):
+            for dtype in (torch.float32, torch.float64):
+                learner.learn(torch.randn(9, 5, dtype=dtype), torch.arange(9) % 3)
+                assert learner.predict(torch.randn(4, 5, dtype=dtype)).shape == (4,)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_baselines_of_streams_say_what_they_need() -> None:
     network = Network(mlp(5, 3, areas=1))
     with pytest.raises(

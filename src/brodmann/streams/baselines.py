@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from ..autograd import ordinary
 from ..baselines import Backpropagation
 from ..checks import check_real, check_tensors, check_whole
 from ..errors import BrodmannError
@@ -37,7 +38,8 @@ class Replay(NetworkLearner):
     def learn(self, x: Tensor, y: Tensor) -> None:
         """One step on new and remembered samples; then the new ones may be remembered."""
         if not self.seen:
-            self.x, self.y = x.new_empty((self.memory, *x.shape[1:])), y.new_empty((self.memory, *y.shape[1:]))
+            with torch.inference_mode(False):  # it could not be written outside of that mode else
+                self.x, self.y = x.new_empty((self.memory, *x.shape[1:])), y.new_empty((self.memory, *y.shape[1:]))
         kept = min(self.seen, self.memory)
         if kept:
             rows = torch.randint(kept, (len(x),))
@@ -47,7 +49,7 @@ class Replay(NetworkLearner):
         for sample, target in zip(x, y, strict=True):
             place = self.seen if self.seen < self.memory else int(torch.randint(self.seen + 1, ()))
             if place < self.memory:
-                self.x[place], self.y[place] = sample, target
+                self.x[place], self.y[place] = sample.detach(), target.detach()
             self.seen += 1
 
     def total_parameters(self) -> int:
@@ -107,8 +109,11 @@ class ElasticConsolidation(NetworkLearner):
             loss = loss + 0.5 * self.strength * sum((f * (w - a).square()).sum() for w, a, f in parts)
         return loss
 
+    @torch.inference_mode(False)  # gradients are wanted, whoever calls
+    @torch.enable_grad()
     def end_task(self, x: Tensor, y: Tensor) -> None:
         """Remembers the weights and how much each matters."""
+        x, y = ordinary(x.detach()), ordinary(y)
         rows = torch.randperm(len(x))[: self.SAMPLES]
         for row in rows.tolist():
             loss = self.network.loss(self.network(x[row : row + 1]), y[row : row + 1], None)
@@ -131,7 +136,7 @@ class NearestMean:
 
     def learn(self, x: Tensor, y: Tensor) -> None:
         """Adds the samples to the means of their classes."""
-        x, y = _checked(x, self.sums.shape[1]), _checked_classes(y, len(x), len(self.counts))
+        x, y = _checked(x, self.sums), _checked_classes(y, len(x), len(self.counts))
         self.sums.index_add_(0, y, x)
         self.counts.index_add_(0, y, torch.ones(len(y)))
 
@@ -140,7 +145,7 @@ class NearestMean:
 
     def predict(self, x: Tensor) -> Tensor:
         """Returns the class of the nearest mean among those seen."""
-        x = _checked(x, self.sums.shape[1])
+        x = _checked(x, self.sums)
         means = self.sums / self.counts.clamp_min(1)[:, None]
         distance = torch.cdist(x, means, compute_mode="donot_use_mm_for_euclid_dist")  # whose products would cancel
         distance = distance.masked_fill(self.counts == 0, torch.inf)
@@ -175,7 +180,7 @@ class StreamingDiscriminant:
         self.discriminants: tuple[Tensor, Tensor] | None = None  # of the samples so far, once somebody asks
 
     def _features(self, x: Tensor) -> Tensor:
-        return torch.relu(self.hidden(_checked(x, self.hidden.in_features))).double()
+        return torch.relu(self.hidden(_checked(x, self.hidden.weight))).double()
 
     def learn(self, x: Tensor, y: Tensor) -> None:
         """Adds the samples to the sums."""
@@ -215,12 +220,12 @@ class StreamingDiscriminant:
         return self.active_parameters() + self.squares.numel()
 
 
-def _checked(x: Tensor, features: int) -> Tensor:
-    """Returns samples (n, features) in float32; raises a `BrodmannError` where they are none."""
+def _checked(x: Tensor, like: Tensor) -> Tensor:
+    """Returns samples (n, features) in the dtype of what they meet, (..., features), without what autograd knows."""
     check_tensors(x=x)
-    if x.ndim != 2 or x.shape[1] != features:
-        raise BrodmannError(f"Expected samples of shape (n, {features}), got {tuple(x.shape)}.")
-    return x.float()
+    if x.ndim != 2 or x.shape[1] != like.shape[1]:
+        raise BrodmannError(f"Expected samples of shape (n, {like.shape[1]}), got {tuple(x.shape)}.")
+    return x.detach().to(like.dtype)
 
 
 def _checked_classes(y: Tensor, samples: int, outputs: int) -> Tensor:
