@@ -117,9 +117,21 @@ def test_validation_that_leaves_nothing() -> None:
         dataset.split(0.99)
 
 
-def test_seed_out_of_range(digits: Dataset) -> None:
-    with pytest.raises(BrodmannError, match="seed must be from 0 to 4294967295, got -1"):
-        digits.split(seed=-1)
+@pytest.mark.parametrize("seed", [-1, 0.5, None])
+def test_seed_out_of_range(digits: Dataset, seed: object) -> None:
+    with pytest.raises(BrodmannError, match=f"seed must be from 0 to 4294967295, got {seed}"):
+        digits.split(seed=seed)  # type: ignore[arg-type]
+    with pytest.raises(BrodmannError, match="Expected flat to be True or False, got 'no'"):
+        digits.split(flat="no")  # type: ignore[arg-type]
+    assert len(digits.split(np.float32(0.1)).x_train) == len(digits.split(0.1).x_train)
+
+
+def test_real_targets_are_standardised_once(digits: Dataset) -> None:
+    targets = np.linspace(5.0, 9.0, 20)
+    split = Dataset.from_arrays("a", **small_arrays(y_train=targets, y_test=np.ones(6))).split().standardised()
+    assert split.standardised().targets == split.targets
+    with pytest.raises(BrodmannError, match="leave classes as they are"):
+        digits.split().standardised()
 
 
 def test_tensors_of_any_kind_are_taken_and_lost_masks_are_told() -> None:

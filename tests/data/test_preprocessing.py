@@ -155,6 +155,22 @@ def test_preprocessing_crosses_blocks_of_rows() -> None:
     assert torch.allclose(fitted(x), (x - x.mean(0)) / x.std(0, correction=0), atol=1e-5)
 
 
+def test_preprocessing_says_what_it_needs(digits: Dataset) -> None:
+    rows = digits.x_train[:3].flatten(1)
+    fitted = Preprocessing.fit(rows)
+    assert torch.equal(fitted(rows.clone().requires_grad_()), fitted(rows))
+    gap = rows.clone()
+    gap[1, 2] = torch.nan
+    for call, message in (
+        (lambda: Preprocessing.fit(gap), "NaN or infinite values, for example those of sample 1"),
+        (lambda: fitted(gap), "NaN or infinite values, for example those of sample 1"),
+        (lambda: fitted(rows.numpy()), "Expected x to be a tensor, got ndarray"),
+        (lambda: Preprocessing.fit(rows[:, 0]), r"\(channels, height, width\), got \(\)"),
+    ):
+        with pytest.raises(BrodmannError, match=message):
+            call()
+
+
 def test_preprocessing_refuses_other_inputs(digits: Dataset) -> None:
     fitted = digits.split().preprocessing
     with pytest.raises(BrodmannError, match=r"Inputs of shape \(n, 1, 8, 8\) were expected, got \(2, 64\)"):

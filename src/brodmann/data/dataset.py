@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -89,7 +89,15 @@ class Split(_Described):
     targets: TargetScale | None = None
 
     def standardised(self) -> Split:
-        """Returns the same parts with real targets at mean 0 and variance 1 over the training part."""
+        """Returns the same parts with real targets at mean 0 and variance 1 over the training part.
+
+        Raises:
+            BrodmannError: The targets are classes.
+        """
+        if self.is_classification:
+            raise BrodmannError("Only real targets have a mean and a variance: leave classes as they are.")
+        if self.targets is not None:  # they are so already, and it knows the units of the data set
+            return self
         scale = TargetScale.fit(self.y_train)
         return replace(
             self,
@@ -235,9 +243,9 @@ class Dataset(_Described):
             raise BrodmannError(
                 f"validation must be a share of at least 0 and below 1, got {validation!r}. Use 0.1 for a tenth."
             )
-        if not 0 <= seed < 2**32:
-            raise BrodmannError(f"seed must be from 0 to {2**32 - 1}, got {seed}. Use 0.")
-        count = len(self.x_train)
+        if not isinstance(seed, Integral) or not 0 <= int(seed) < 2**32:
+            raise BrodmannError(f"seed must be from 0 to {2**32 - 1}, got {seed!r}. Use 0.")
+        validation, seed, count = float(validation), int(seed), len(self.x_train)
         if validation == 0:
             return torch.arange(count), torch.arange(0)
         if int(np.ceil(validation * count)) >= count:

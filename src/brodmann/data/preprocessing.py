@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checks import rows_not_finite
+from ..checks import check_switch, check_tensors, rows_not_finite
 from ..errors import BrodmannError, unknown_name
 
 NORMALISATIONS = ("standard", "unit", "none")
@@ -48,11 +48,7 @@ class Preprocessing:
     shape: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if len(self.shape) not in (1, 3) or min(self.shape) < 1:
-            raise BrodmannError(
-                f"The shape of an input must be (features,) or (channels, height, width), got {self.shape}. "
-                "Give the shape of one raw input without the batch."
-            )
+        _check_shape(self.shape)
         _check_grey(self.shape, self.grey)
         groups = _working_shape(self.shape, self.grey)[0]
         if len(self.mean) != groups or len(self.scale) != groups:
@@ -79,9 +75,11 @@ class Preprocessing:
             Float32 tensor of shape ``(n, *output_shape)`` on the device of ``x``.
 
         Raises:
-            BrodmannError: The inputs do not have the shape that this preprocessing was fitted for, or float32 cannot
-                hold what becomes of them.
+            BrodmannError: The inputs are no tensor of the shape that this preprocessing was fitted for, they hold NaN,
+                or float32 cannot hold what becomes of them.
         """
+        check_tensors(x=x)
+        x = x.detach()
         if tuple(x.shape[1:]) != self.shape:
             raise BrodmannError(
                 f"Inputs of shape (n, {', '.join(map(str, self.shape))}) were expected, got {tuple(x.shape)}. "
@@ -95,6 +93,7 @@ class Preprocessing:
         for block, place in zip(torch.split(x, rows), torch.split(result, rows), strict=True):
             place.copy_((_wide(block, self.grey) - mean) / scale)
         if bad := rows_not_finite(result):
+            _check_finite(x)
             raise BrodmannError(
                 "Inputs are too far from those of the training part for float32, for example those of sample "
                 f"{bad[0]}, counted from 0. Look for a mistake in them."
@@ -156,18 +155,39 @@ class Preprocessing:
             The fitted preprocessing.
 
         Raises:
-            BrodmannError: If ``normalise`` is unknown, there is no example, or ``grey`` does not fit the inputs.
+            BrodmannError: If ``normalise`` is unknown, there is no example, one is not finite, the inputs have another
+                shape, or ``grey`` does not fit them.
         """
+        check_tensors(x_train=x_train)
+        check_switch(grey=grey, flat=flat)
         if normalise not in NORMALISATIONS:
             raise unknown_name("normalisation", normalise, NORMALISATIONS)
+        shape = tuple(x_train.shape[1:])
+        _check_shape(shape)
         if len(x_train) == 0:
             raise BrodmannError("Statistics need at least one training example, got none. Use a smaller validation.")
-        shape = tuple(x_train.shape[1:])
+        _check_finite(x_train)
         if len(shape) == 3 and shape[0] == 1:
             grey = False
         _check_grey(shape, grey)
         offset, scale = _statistics(x_train, normalise, grey)
         return cls(mean=tuple(offset.tolist()), scale=tuple(scale.tolist()), grey=grey, flat=flat, shape=shape)
+
+
+def _check_finite(x: Tensor) -> None:
+    if bad := rows_not_finite(x):
+        raise BrodmannError(
+            f"Inputs hold NaN or infinite values, for example those of sample {bad[0]}, counted from 0: remove or fill "
+            "them first."
+        )
+
+
+def _check_shape(shape: tuple[int, ...]) -> None:
+    if len(shape) not in (1, 3) or min(shape) < 1:
+        raise BrodmannError(
+            f"The shape of an input must be (features,) or (channels, height, width), got {shape}. "
+            "Give the shape of one raw input without the batch."
+        )
 
 
 def _check_grey(shape: tuple[int, ...], grey: bool) -> None:
