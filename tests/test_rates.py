@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -122,6 +124,20 @@ def test_the_key_of_a_rate_that_wins_says_most_wherever_it_stands(
 ) -> None:
     for order in (keys, keys[::-1]):
         assert Rates(layers={key: float(key == winner) for key in order}).of_layer(name) == 1.0
+
+
+def test_rates_are_replaced_not_changed() -> None:
+    """A network would not notice, but its file would hold the change."""
+    rates = Rates(layers={"layers.0": 0.5})
+    for change in (
+        lambda: rates.layers.__setitem__("layers.0", 0.0),  # type: ignore[attr-defined]
+        lambda: rates.layers.update({"layers.2": 0.0}),  # type: ignore[attr-defined]
+        lambda: rates.layers.clear(),  # type: ignore[attr-defined]
+    ):
+        with pytest.raises(BrodmannError, match="assign new ones, as in network.rates = "):
+            change()
+    for same in (copy.deepcopy(rates), pickle.loads(pickle.dumps(rates)), replace(rates), eval(repr(rates))):
+        assert same == rates and dict(same.layers) == {"layers.0": 0.5}
 
 
 def test_rates_of_layers_go_through_files(tmp_path: Path) -> None:

@@ -14,6 +14,21 @@ BESIDE_SHARED = 0.1
 """Rate of areas beside a shared part that learns, under a rule whose steps do not shrink with the gradient."""
 
 
+class _Unchanging(dict[str, float]):
+    """A dictionary, as a file can hold it, that nobody changes: a network asks for the rates once, when it gets them."""
+
+    def __setitem__(self, *change: object, **more: object) -> None:
+        raise BrodmannError(
+            "Rates do not change: assign new ones, as in network.rates = Rates(layers={**network.rates.layers, ...})."
+        )
+
+    __delitem__ = __ior__ = update = setdefault = pop = popitem = clear = __setitem__  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[type, tuple[dict[str, float]]]:
+        """Copies and pickles are built whole, not key by key."""
+        return _Unchanging, (dict(self),)
+
+
 @dataclass(frozen=True)
 class Rates:
     """Learning rates of the parts, as multiples of the step's learning rate; 0 freezes a part.
@@ -51,7 +66,7 @@ class Rates:
             raise BrodmannError(f"Expected layers to be a dictionary of names and rates, got {self.layers!r}.")
         for name, rate in self.layers.items():
             check_real(**{f"the rate of '{name}'": rate})
-        object.__setattr__(self, "layers", dict(self.layers))  # a copy that a file can hold, and nobody changes
+        object.__setattr__(self, "layers", _Unchanging(self.layers))
 
     def of_areas(self, *, beside_learned: bool, scale_free: bool, grown: bool) -> float:
         """Returns the rate of the areas' own parts in a layer.
