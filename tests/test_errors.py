@@ -18,6 +18,7 @@ from brodmann import (
     AreaLinear,
     BinaryCrossEntropy,
     BrodmannError,
+    Constant,
     Context,
     CrossEntropy,
     Direct,
@@ -41,6 +42,7 @@ from brodmann.builders import build, design
 from brodmann.data import load
 from brodmann.errors import warn
 from brodmann.feedback import Shape
+from brodmann.layers import Elman, Images
 from brodmann.losses import Loss
 from brodmann.routing import Recruiting
 from brodmann.runs import RunOptions
@@ -387,6 +389,23 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (
         lambda: Network(mlp(4, 2)).learn(torch.zeros(3, 4), torch.zeros(2, dtype=torch.long)),
         "Expected as many targets as samples, got 2 for 3.",
+    ),
+    (lambda: Router(4, 2, update="sgd"), "Expected update to be a rule such as Adam(), got 'sgd'."),  # type: ignore
+    (lambda: Router(4, 2, update=0), "Expected update to be a rule such as Adam(), got 0."),  # type: ignore[arg-type]
+    (lambda: mlp(4, 2, update={}), "Expected update to be a rule such as Adam(), got {}."),  # type: ignore[arg-type]
+    (
+        lambda: AreaLinear(4, 2, router=object),  # type: ignore[arg-type]
+        "Expected router to be a class that takes (in_features, areas, update=...), got <class 'object'> (too many "
+        "positional arguments).",
+    ),
+    (
+        lambda: Constant(torch.ones(3), form=(2,)),
+        "Expected form to be a shape of 3 numbers, as (3,) is, got (2,).",
+    ),
+    (lambda: Images(1, 0, 4), "Expected height to be a whole number of at least 1, got 0."),
+    (
+        lambda: Elman(nn.PReLU()),
+        "Expected an activation without parameters, such as torch.tanh or nn.ReLU(), got PReLU(num_parameters=1).",
     ),
     (lambda: mlp(4, 2, width=0), "Expected width to be a whole number of at least 1, got 0."),
     (

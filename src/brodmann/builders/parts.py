@@ -227,7 +227,7 @@ class Parts:
     @property
     def update_rule(self) -> UpdateRule:
         """The update rule of all layers. Default `Adam`."""
-        return self.update or Adam()
+        return Adam() if self.update is None else self.update
 
     @functools.cached_property  # a path is built to ask it
     def from_output(self) -> bool:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from ..autograd import as_leaf, ordinary
+from ..errors import BrodmannError
+from ..layer import has_parameters
 
 aten = torch.ops.aten
 
@@ -65,7 +67,15 @@ class Elman(Cell):
     """``h = phi(below + before)``. Source: Elman (1990)."""
 
     def __init__(self, activation: Callable[[Tensor], Tensor] = torch.tanh) -> None:
-        """Takes the activation. Default tanh, as in PyTorch's `nn.RNN`."""
+        """Takes the activation. Default tanh, as in PyTorch's `nn.RNN`.
+
+        Raises:
+            BrodmannError: It cannot be called, or has parameters, which would not learn.
+        """
+        if not callable(activation) or isinstance(activation, type) or has_parameters(activation):
+            raise BrodmannError(
+                f"Expected an activation without parameters, such as torch.tanh or nn.ReLU(), got {activation!r}."
+            )
         self.activation = activation
 
     def __repr__(self) -> str:

@@ -33,7 +33,8 @@ class Constant(Gathering):
                 matrix from a number for each channel, (channels,), which readers may need as (channels, 1).
 
         Raises:
-            BrodmannError: It is not a tensor, or it is to learn and is neither float32 nor float64.
+            BrodmannError: It is not a tensor, it is to learn and is neither float32 nor float64, or the form holds
+                another number of values.
         """
         super().__init__()
         if not isinstance(value, Tensor):
@@ -43,8 +44,14 @@ class Constant(Gathering):
         self._form = tuple(value.shape) if form is None else form
         with torch.inference_mode(False):
             own = value.detach().clone()
+            try:
+                shown = own.reshape(self._form)
+            except (RuntimeError, TypeError):
+                raise BrodmannError(
+                    f"Expected form to be a shape of {value.numel()} numbers, as {tuple(value.shape)} is, got {form!r}."
+                ) from None
         if update is None:
-            self.register_buffer("fixed", own.reshape(self._form))
+            self.register_buffer("fixed", shown)
             return
         check_rule(update)
         if own.dtype not in (torch.float32, torch.float64):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checks import MisfitError, check_tensors
+from ..checks import MisfitError, check_tensors, check_whole
 
 
 class InputOfOnes(nn.Module):
@@ -14,6 +14,7 @@ class InputOfOnes(nn.Module):
     def __init__(self, features: int) -> None:
         """Stores how many inputs come, which is what an error names: nobody chose one more."""
         super().__init__()
+        check_whole(features=features)
         self.features = features
 
     def forward(self, x: Tensor) -> Tensor:

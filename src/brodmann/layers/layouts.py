@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_tensors
+from ..checks import check_tensors, check_whole
 from ..errors import BrodmannError
 
 
@@ -33,6 +33,7 @@ class Images(nn.Module):
     def __init__(self, channels: int, height: int, width: int) -> None:
         """Stores the shape of an image."""
         super().__init__()
+        check_whole(channels=channels, height=height, width=width)
         self.channels, self.height, self.width = channels, height, width
 
     def forward(self, x: Tensor) -> Tensor:

@@ -12,13 +12,22 @@ from torch import Tensor, nn
 
 from ..areas import Slab
 from ..autograd import followed, unrecorded
-from ..checks import check_input, check_memory, check_positive, check_real, check_settings, check_switch, check_whole
+from ..checks import (
+    check_input,
+    check_memory,
+    check_positive,
+    check_real,
+    check_settings,
+    check_switch,
+    check_whole,
+    signature_of,
+)
 from ..errors import BrodmannError, unknown_name, warn
 from ..held import Held, HeldBuffer
 from ..kernels import Groups
 from ..kernels.per_row import nearest
 from ..recording import replayed
-from ..updates import SGD, UpdateRule, counted
+from ..updates import SGD, UpdateRule, check_rule, counted
 from .conflict import Conflict
 from .route import Choice, Route, check_cells, length_of, weights_of_rows
 
@@ -87,7 +96,7 @@ class Router(nn.Module):
 
         Raises:
             BrodmannError: A size is not a positive whole number, a rate or temperature is out of range, there are fewer
-                cells than areas, or the partition is unknown.
+                cells than areas, the partition is unknown, or the rule none.
         """
         super().__init__()
         if partition not in PARTITIONS:
@@ -102,6 +111,8 @@ class Router(nn.Module):
         if balance_rate > 2:
             raise BrodmannError(f"Expected balance_rate to be at most 2, the range of a cosine, got {balance_rate}.")
         check_switch(learned=learned)
+        if update is not None:
+            check_rule(update)
         if conflict is not None and partition != "growing":
             raise BrodmannError(
                 f"Settings of conflict work only with partition='growing', got partition='{partition}'."
@@ -338,6 +349,14 @@ def check_partition(name: str) -> None:
 
 def build_router(router: Callable[..., Router], in_features: int, areas: int, update: UpdateRule) -> Router:
     """Builds the router of a layer; raises a `BrodmannError` unless it is one of ``areas`` areas."""
+    signature = signature_of(router)
+    try:
+        if signature is not None:
+            signature.bind(in_features, areas, update=update)
+    except TypeError as error:
+        raise BrodmannError(
+            f"Expected router to be a class that takes (in_features, areas, update=...), got {router!r} ({error})."
+        ) from None
     built = router(in_features, areas, update=update)
     if not isinstance(built, Router):
         raise BrodmannError(f"Expected router to build a Router, got {type(built).__name__}.")

@@ -39,9 +39,11 @@ def update_rule(name: str, **options: float) -> UpdateRule:
 def usual_rule(name: str | UpdateRule, decay: float | None = None, **options: float) -> UpdateRule:
     """Builds a rule as the command line and the estimators do: where no decay is given, its own, or else the usual.
 
-    A rule that is built already keeps its own decay unless one is given.
+    A rule that is built already keeps its own decay unless one is given, and has its other settings.
     """
     if isinstance(name, UpdateRule):
+        if options:
+            raise BrodmannError(f"{name!r} has its settings already: leave {', '.join(options)} out.")
         return name if decay is None else replace(name, decay=decay)
     if decay is None:
         rule = update_rule(name, **options)
