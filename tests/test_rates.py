@@ -137,7 +137,8 @@ def test_rates_are_replaced_not_changed() -> None:
         with pytest.raises(BrodmannError, match="assign new ones, as in network.rates = "):
             change()
     for same in (copy.deepcopy(rates), pickle.loads(pickle.dumps(rates)), replace(rates), eval(repr(rates))):
-        assert same == rates and dict(same.layers) == {"layers.0": 0.5}
+        assert same == rates
+        assert dict(same.layers) == {"layers.0": 0.5}
 
 
 def test_rates_of_layers_go_through_files(tmp_path: Path) -> None:

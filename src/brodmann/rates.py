@@ -15,7 +15,7 @@ BESIDE_SHARED = 0.1
 
 
 class _Unchanging(dict[str, float]):
-    """A dictionary, as a file can hold it, that nobody changes: a network asks for the rates once, when it gets them."""
+    """A dictionary, as a file can hold it, that nobody changes: a network reads the rates once, when it gets them."""
 
     def __setitem__(self, *change: object, **more: object) -> None:
         raise BrodmannError(

@@ -192,7 +192,9 @@ def stream_mlp(
     """
     path: Callable[[Shape], Feedback] = functools.partial(LeastChange, path=feedback_path(feedback, outputs))
     router = {"novelty": novelty, "dimension": dimension}
-    parts = Parts(in_features, outputs, areas, path, update=RLS() if update is None else update, shared="off", router=router)
+    parts = Parts(
+        in_features, outputs, areas, path, update=RLS() if update is None else update, shared="off", router=router
+    )
     depth = depth_of(depth, width)
     parts.check(depth, dense_size(in_features, outputs, depth, width))
     sizes = dense_sizes(in_features, outputs, depth, width)
