@@ -35,6 +35,7 @@ from brodmann import (
 from brodmann.baselines import Backpropagation
 from brodmann.builders import design
 from brodmann.files import read_tensors, write_tensors
+from brodmann.network.files import load_whole
 from brodmann.updates import UpdateRule
 
 from .trained import trained
@@ -293,3 +294,32 @@ def test_a_file_of_a_body_of_another_version_says_what_to_do(tmp_path: Path) -> 
     write_tensors(path, {**tensors, f"{name}_before": tensor}, options)
     with pytest.raises(CheckpointError, match=r"another version of this package.*: train it again, or use"):
         Network.load(path)
+
+
+class Name(str):
+    """A name of a tensor that counts how often it is compared."""
+
+    __slots__ = ()
+    asked = 0
+
+    def startswith(self, *given: Any) -> bool:
+        Name.asked += 1
+        return super().startswith(*given)
+
+
+def test_the_time_to_load_grows_with_the_number_of_layers_not_with_its_square() -> None:
+    deep, other = (mlp(3, 2, depth=40, width=2, areas=1) for _ in range(2))
+    state = {Name(name): tensor for name, tensor in deep.state_dict().items()}
+    load_whole(other, state)
+    assert Name.asked <= 2 * len(state)
+    assert all(torch.equal(tensor, deep.state_dict()[name]) for name, tensor in other.state_dict().items())
+
+
+def test_what_a_layer_asks_to_be_called_after_loading_is_called(tmp_path: Path) -> None:
+    called: list[str] = []
+    network, body = Network(mlp(3, 2)), mlp(3, 2)
+    network.save(tmp_path / "n.safetensors")
+    for name, part in (("inner", body.body), ("outer", body)):
+        part.register_load_state_dict_post_hook(lambda _, __, name=name: called.append(name))
+    Network.load(tmp_path / "n.safetensors", body=body)
+    assert called == ["inner", "outer"]

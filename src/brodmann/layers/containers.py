@@ -32,11 +32,13 @@ class Sequential(Container):
             BrodmannError: One of them is not a `Layer`, stands there twice, or sends no error down to those that learn.
         """
         super().__init__()
+        below: set[Layer] = set()
         for index, layer in enumerate(layers):
             place = f"Layer {index} of {type(self).__name__}"
             check_layer(layer, place)
-            if layer.can_learn and any(layer is other for other in layers[:index]):
+            if layer.can_learn and layer in below:
                 raise BrodmannError(f"{place} is in it twice, and would be updated twice per step.")
+            below.add(layer)
             if not layer.sends_down and any(lower.learns for lower in layers[:index]):
                 raise _without_feedback(layer, index)
         self.layers = nn.ModuleList(layers)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _IncompatibleKeys
 
 from ..areas import Slab
 from ..builders import BUILDERS, build
@@ -157,7 +158,15 @@ def load_whole(module: nn.Module, state: Mapping[str, Tensor]) -> None:
         free, saved = int(name in grown), state[name]
         if saved.ndim != tensor.ndim or saved.shape[free:] != tensor.shape[free:]:
             raise RuntimeError(f"size mismatch for {name}: expected {tuple(tensor.shape)}, got {tuple(saved.shape)}.")
-    module.load_state_dict(state)
+    # Not by `load_state_dict`, which goes through all names for each of the modules: minutes for thousands of layers.
+    failed: list[str] = []
+    for prefix, part in named:
+        part._load_from_state_dict(state, prefix, {}, False, [], [], failed)
+    if failed:
+        raise RuntimeError(failed[0])
+    for _, part in reversed(named):
+        for hook in part._load_state_dict_post_hooks.values():
+            hook(part, _IncompatibleKeys([], []))
 
 
 def _difference(saved: dict[str, Any], given: dict[str, Any]) -> str | None:
