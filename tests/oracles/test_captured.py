@@ -42,20 +42,16 @@ from brodmann import (
 from brodmann.kernels import library
 from brodmann.kernels.fusion import fuse
 from brodmann.layers.cells import Elman
+from brodmann.network import routers
 from brodmann.recording import Recorder
+from brodmann.routing import conflict
 from brodmann.streams import NetworkLearner, Task, learn_stream
-from brodmann.training import Schedule, Trainer, evaluate
+from brodmann.training import AreaRecord, Schedule, Trainer, evaluate
 from brodmann.updates import UpdateRule
 
 from .cases import BODIES, LAYERS, PATHS, RULES, Rewarded
 
 pytestmark = pytest.mark.skipif(not library.active(), reason="without compiled kernels no step is captured")
-
-LOOKS = {
-    "areas, growing": "bincount",
-    "one route, growing": "bincount",
-}
-"""Layers whose steps look at their own numbers, and what they look with."""
 
 
 class Pair:
@@ -109,11 +105,7 @@ def network_of(body: str = "mlp", **options: Any) -> Network:
 @pytest.mark.parametrize("body", BODIES)
 def test_every_layer_and_body(body: str, layer: str) -> None:
     pair = Pair(network_of(body, **LAYERS[layer]), own_parts=True).learn()  # functions of these tests
-    if layer in LOOKS:
-        assert not pair.captured
-        assert LOOKS[layer] in pair.step.refusal
-    else:
-        assert pair.captured, pair.step.refusal
+    assert pair.captured, pair.step.refusal
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -238,6 +230,42 @@ def test_fewer_areas_from_a_file_get_memory_again() -> None:
     pair.change(lambda network: network.load_state_dict(few))
     pair.learn(12)
     assert pair.captured
+
+
+GROWING = {"partition": "growing", "conflict": {"evidence": 32, "opposition": 1e-6, "certainty": 1e-6}}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"routing": "layer"},
+        {"routing": "network"},
+        {"routing": "layer", "feedback": "kolen-pollack-per-area"},
+        {"routing": "network", "shared": "off", "gated": True},
+    ],
+    ids=str,
+)
+def test_areas_split_at_the_same_steps_and_stay_captured(options: dict[str, Any]) -> None:
+    pair = Pair(network_of(depth=2, areas=6, router=GROWING, **options)).learn(4)
+    assert pair.captured, pair.step.refusal
+    before = [int(router.partition.max()) for _, router in routers(pair.network)]
+    pair.learn(40)
+    after = [int(router.partition.max()) for _, router in routers(pair.network)]
+    assert all(map(int.__lt__, before, after))
+    assert pair.captured
+    assert pair.step.recordings == 1
+
+
+def test_a_step_that_draws_signs_of_sketches_is_not_captured() -> None:
+    network = network_of(router=GROWING)
+    ordinary, captured = deepcopy(network), Captured(network)
+    x, y = torch.randn(8, 5), torch.randint(3, (8,))
+    for step in range(12):
+        if step == 1:
+            conflict._drawn.cache_clear()
+        loss = captured.learn(x, y)
+        assert captured.is_captured == (step >= 9)
+        assert torch.equal(loss, ordinary.learn(x, y))
 
 
 CHANGES: dict[str, Callable[[Network], object]] = {
@@ -937,6 +965,27 @@ def test_trainings_of_one_captured_network_share_its_recordings() -> None:
     assert captured.recordings == 1
     assert all(torch.equal(value, twin.state_dict()[name]) for name, value in network.state_dict().items())
     assert evaluate(captured, x, y) == evaluate(twin, x, y)
+
+
+def test_a_training_of_areas_that_grow_is_that_of_ordinary_steps() -> None:
+    class Plain(Network):
+        """A network of whose steps a `Trainer` captures none."""
+
+    def trained(kind: type[Network]) -> tuple[Captured, list[dict[str, Any]]]:
+        torch.manual_seed(0)
+        captured = Captured(kind(mlp(6, 2, width=8, areas=8, router={**GROWING, "cells": 32}, update=Adam())))
+        given = captured if kind is Network else captured.network
+        history = Trainer(given, (x, y), (x, y), Schedule(3, 32), callbacks=AreaRecord(x)).run().history
+        return captured, [{name: value for name, value in row.items() if name != "seconds"} for row in history]
+
+    x = torch.randn(640, 6, generator=torch.Generator().manual_seed(0))
+    y = (x[:, 0] * x[:, 1] > 0).long()
+    (captured, history), (plain, same) = trained(Network), trained(Plain)
+    assert (captured.recordings, plain.recordings) == (1, 0)
+    assert history == same
+    assert sum(len(row["splits"]) for row in history) > 3
+    other = plain.network.state_dict()
+    assert all(torch.equal(value, other[name]) for name, value in captured.network.state_dict().items())
 
 
 def test_streams_are_learned_by_captured_steps() -> None:

@@ -11,7 +11,8 @@ from ..areas import AreaMap
 from ..errors import BrodmannError
 from ..feedback import Feedback
 from ..layer import Context, Layer
-from ..routing import Recruiting, Route, Router, weights_of_rows
+from ..recording import told
+from ..routing import Conflict, Recruiting, Route, Router, weights_of_rows
 
 Part = TypeVar("Part", bound=nn.Module)
 
@@ -48,9 +49,13 @@ class Steering(NamedTuple):
         for route in routes:
             router.learn(route, rate, context.weight)
             if router.conflict is not None:
-                room = len(router.free_areas())
-                for area, cells in router.conflict.end_window(router.partition, room, router.protected):
-                    self.split(area, cells)
+                told(self._split_where_in_conflict, router.conflict)  # by the recording of a step, too
+
+    def _split_where_in_conflict(self, conflict: Conflict) -> None:
+        if conflict.window_is_full:
+            router = self.router
+            for area, cells in conflict.end_window(router.partition, len(router.free_areas()), router.protected):
+                self.split(area, cells)
 
     def split(self, area: int, cells: Iterable[int] | None) -> int:
         """Splits an area by cloning its maps, feedback and optimiser state in all that follow; returns the new area."""

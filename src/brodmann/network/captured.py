@@ -34,7 +34,7 @@ class Captured:
     Calls stay ordinary ones where an observer or a rate of 0 is given; where a batch is not contiguous; where a batch
     or an output is more than one tensor, or on a GPU; without compiled kernels; under autocast and hooks; where
     autograd follows; while another thread makes a call; for batches of a ninth size; and where a step looks at its own
-    numbers: areas that grow, recruit or are protected, rules without a compiled kernel (`Muon`, `RLS`, one of your
+    numbers: areas that recruit or are protected, rules without a compiled kernel (`Muon`, `RLS`, one of your
     own), dropout in `Recomputed`, a loss of your own that does. `refusal` says why a call was an ordinary one.
 
     Source: CUDA graphs, which do the same on GPUs; for steps in place, our choice.

@@ -18,6 +18,7 @@ from .numbers import Answer, Rate
 from .recorder import Recorder
 
 _ZEROS = {"zeros", "zeros_like", "new_zeros"}
+_ONES = {"ones", "ones_like", "new_ones"}
 
 
 class DoesNotFit(Exception):  # noqa: N818  # no error: what was recorded does not fit these inputs
@@ -183,8 +184,11 @@ def _answered(
 
 def _into(operation: Any, arguments: list[Any], keywords: dict[str, Any], made: list[Tensor]) -> _Step:
     """Returns what computes an operation of PyTorch into tensors that are there."""
-    if operation.overloadpacket.__name__ in _ZEROS:
+    name = operation.overloadpacket.__name__
+    if name in _ZEROS:
         return torch.ops.aten.zero_.default, made, {}
+    if name in _ONES:
+        return torch.ops.aten.fill_.Scalar, [*made, 1], {}
     writing = _writing(operation, len(made))
     if writing is not None:
         overload, names = writing

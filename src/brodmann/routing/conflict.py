@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import check_positive, check_whole
+from ..held import HeldBuffer
+from ..recording import recorder_here
 
 SIZE = 64
 """Numbers of a sketch. Default 64: a step then costs a few per cent more, and the tests need dozens, not hundreds."""
@@ -34,6 +36,8 @@ def sketch(delta: Tensor, x: Tensor, place: int = 0) -> Tensor:
 @lru_cache(maxsize=4096)  # two a layer: fewer would be drawn anew at every step of a deep network
 def _drawn(size: int, seed: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Draws signs from a seed of their own: they are part of no state, and touch no global generator."""
+    if (recorder := recorder_here()) is not None:
+        recorder.refuse("signs of sketches are drawn, which are kept for later steps")
     generator = torch.Generator("cpu").manual_seed(seed)
     return (torch.randint(0, 2, (size, SIZE), generator=generator, device="cpu") * 2 - 1).to(device, dtype)
 
@@ -63,11 +67,11 @@ class Conflict(nn.Module):
     not how.
     """
 
-    pull: Tensor
-    samples: Tensor
-    square: Tensor
-    apart: Tensor
-    tension: Tensor
+    pull = HeldBuffer[Tensor]()
+    samples = HeldBuffer[Tensor]()
+    square = HeldBuffer[Tensor]()
+    apart = HeldBuffer[Tensor]()
+    tension = HeldBuffer[Tensor]()
 
     def __init__(self, cells: int, *, evidence: int = 2048, opposition: float = 0.03, certainty: float = 4.0) -> None:
         """Starts a window.
@@ -103,8 +107,13 @@ class Conflict(nn.Module):
         """
         own = sketches * len(sketches)  # of each sample's loss: batches of all sizes count alike
         self.pull.index_add_(0, cell, own)
-        self.samples += torch.bincount(cell, minlength=len(self.samples))
+        self.samples.index_add_(0, cell, torch.ones_like(cell))
         self.square.addmm_(own.t(), own)
+
+    @property
+    def window_is_full(self) -> bool:
+        """Whether the window holds its evidence."""
+        return int(self.samples.sum()) >= self.evidence
 
     def end_window(self, partition: Tensor, room: int, unsplit: Container[int] = ()) -> list[tuple[int, list[int]]]:
         """Once the window holds its evidence: judges the last partings, proposes new ones, and starts the next window.
@@ -118,7 +127,7 @@ class Conflict(nn.Module):
             The areas to split, each with the cells that leave it. The new partings are of the areas as they are after
             these splits.
         """
-        if int(self.samples.sum()) < self.evidence:
+        if not self.window_is_full:
             return []
         splits: list[tuple[int, list[int]]] = []
         self.tension.zero_()
