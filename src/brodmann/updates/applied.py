@@ -1,4 +1,4 @@
-"""A rule applied: rules, of a user's own too, must move what they are given in place."""
+"""A rule applied: rules of a user's own, too, must move what they are given in place."""
 
 from __future__ import annotations
 
@@ -21,16 +21,18 @@ def apply_rule(
     """Moves a weight and its state in place; arguments as of `UpdateRule.apply`.
 
     Raises:
-        BrodmannError: The rule returns or replaces what it should have moved, or changes the factors.
+        BrodmannError: A rule of a user's own returns or replaces what it should have moved, or changes the factors.
         DivergenceError: A rule of a user's own made a weight NaN or infinite by a finite gradient; on the CPU.
 
     Warns:
         UserWarning: A rule of a user's own moved nothing, although there is a rate.
     """
+    if is_ours(rule):  # watching would take a tenth of the time
+        rule.apply(weight, state, factors, lr, decay)
+        return
     name, given = type(rule).__name__, tuple(state.values())
-    own = lr > 0 and not is_ours(rule)
-    watched = (weight, *given) if own and not weight.is_inference() else ()
-    read = (factors.delta, factors.x) if own else ()
+    watched = (weight, *given) if lr > 0 and not weight.is_inference() else ()
+    read = (factors.delta, factors.x) if lr > 0 else ()
     before, read_before = changes_of(watched), changes_of(read)
     returned: object = rule.apply(weight, state, factors, lr, decay)
     check_unmodified(f"{name}.apply", read, read_before)
@@ -47,7 +49,7 @@ def apply_rule(
             "in weight.sub_(lr * g). `weight = weight - lr * g` makes another tensor, and PyTorch does not see what "
             "changes through weight.data.",
         )
-    if own and weight.is_cpu and not all_finite(weight) and all_finite(factors.dense()):
+    if lr > 0 and weight.is_cpu and not all_finite(weight) and all_finite(factors.dense()):
         raise DivergenceError(
             f"{name}.apply made a weight of shape {tuple(weight.shape)} NaN or infinite by a finite gradient: look for "
             "divisions by a gradient of 0, as the first one of a router is, and lower the learning rate if there are "
