@@ -11,7 +11,7 @@ from ..areas import AreaMap
 from ..errors import BrodmannError
 from ..feedback import Feedback
 from ..layer import Context, Layer
-from ..recording import told
+from ..recording import replayed
 from ..routing import Conflict, Recruiting, Route, Router, weights_of_rows
 
 Part = TypeVar("Part", bound=nn.Module)
@@ -49,7 +49,7 @@ class Steering(NamedTuple):
         for route in routes:
             router.learn(route, rate, context.weight)
             if router.conflict is not None:
-                told(self._split_where_in_conflict, router.conflict)  # by the recording of a step, too
+                replayed(self._split_where_in_conflict, router.conflict)  # by the recording of a step, too
 
     def _split_where_in_conflict(self, conflict: Conflict) -> None:
         if conflict.window_is_full:
