@@ -101,7 +101,7 @@ NO_NETWORK = "Expected a Network, got Routed: put the body into one."
 NO_CLASSES = "Expected targets of shape (3,), torch.int64, from 0 to 1, got "
 WITHOUT_FEEDBACK = (
     "Layer {} sends no error down, but layers below it learn: give an AreaLinear a feedback path, give a builder "
-    "lowest=False, and let a layer of your own return the error from `learn`, as torch.zeros_like(x) where it computes "
+    "lowest=False, and let a layer of your own return the error from `learn`, as torch.zeros_like(x) if it computes "
     "none. A layer of your own whose parameters never change should set moves = False."
 )
 NO_ROUTER = "This AreaLinear has no router of its own: put it into a Routed, or give it one."

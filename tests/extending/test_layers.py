@@ -80,7 +80,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
         lambda: Network(Sequential(body(), Silent())).learn(X, Y),
         "Layer 1 (Silent) sends no error down, but layers below it learn: give an AreaLinear a feedback path, give "
         "a builder lowest=False, and let a layer of your own return the error from `learn`, as torch.zeros_like(x) "
-        "where it computes none. A layer of your own whose parameters never change should set moves = False.",
+        "if it computes none. A layer of your own whose parameters never change should set moves = False.",
     ),
     (
         lambda: merged_once().learn(X, Y),

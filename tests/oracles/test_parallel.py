@@ -399,7 +399,7 @@ def refused(name: str) -> str:
 
 REFUSED = {
     "recruiting": ("The router 'router' recruits areas, for which it would have to see", "The router"),
-    "own layer": ("Layer 'layers.0' is a Alone, which learns by the samples of its own process alone", "Layer"),
+    "own layer": ("Layer 'layers.0' is a Alone, which learns only from the samples of its own process", "Layer"),
     "no tensor": ("Halving hands over a list, which several processes cannot sum: override `of_all`", "Halving"),
     "another network": ("The network of process 1 has other parts than that of process 0", "The network"),
     "NaN": ("DivergenceError: Process 1 could not make this step", "DivergenceError: The loss is nan"),
@@ -416,7 +416,7 @@ REFUSED = {
     "more steps": ("let all processes make equally many steps", "let all processes make equally many steps"),
     "lengths": ("have other shapes of samples, such as lengths of sequences", "have other shapes of samples"),
     "a term of the batch": ("is not the mean of those of its shares", "is not the mean of those of its shares"),
-    "a loss": ("give <lambda> an attribute sums = True where it is a sum", "is not the mean of those of its shares"),
+    "a loss": ("give <lambda> an attribute sums = True if it is a sum", "is not the mean of those of its shares"),
     "graph": ("x requires a gradient, which this call would not compute", "x requires a gradient"),
     "another rate": ("Processes were given different learning rates: 0.0, 0.1", "different learning rates"),
     "unequal": ("Processes 1 hold other networks than process 0", "Processes 1 hold other networks"),

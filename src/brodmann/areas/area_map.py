@@ -173,4 +173,4 @@ class AreaMap(nn.Module):
         """Inference: x (rows, in), area (rows,); returns ``D[g] x + d[g]``, (rows, out)."""
         weight = self.weight.value
         bias = x.new_zeros(weight.shape[:2]) if self.weight.bias is None else self.weight.bias.value
-        return grouped_linear(x, self.slot.index_select(0, area), weight, bias)  # raises where there is no such area
+        return grouped_linear(x, self.slot.index_select(0, area), weight, bias)  # raises if there is no such area

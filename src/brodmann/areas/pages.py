@@ -13,7 +13,7 @@ LARGE = 2**21
 
 
 def ask_for_large_pages(tensor: Tensor) -> bool:
-    """Asks the system to back a tensor's memory with large pages, where it is big enough and the system is Linux.
+    """Asks the system to back a tensor's memory with large pages, if it is big enough and the system is Linux.
 
     The system is free to refuse: only speed depends on it. Memory that was never written still takes up none.
 

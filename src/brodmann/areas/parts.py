@@ -1,4 +1,4 @@
-"""What a shared part and the areas' own parts make together, where either may be missing."""
+"""What a shared part and the areas' own parts make together, either of which may be missing."""
 
 from __future__ import annotations
 

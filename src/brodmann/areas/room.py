@@ -28,7 +28,7 @@ class Room:
         return memory.data_ptr() == tensor.data_ptr() and memory.dtype == tensor.dtype
 
     def take_in(self, tensor: Tensor, slots: int) -> Tensor:
-        """Returns a tensor as it lies here, with room for so many slots; moves it in where it does not.
+        """Returns a tensor as it lies here, with room for so many slots; moves it here if it does not.
 
         Raises:
             BrodmannError: There is not enough memory.
@@ -52,7 +52,7 @@ class Room:
 
 
 def _requested(like: Tensor, slots: int, reserve: int) -> Tensor:
-    """Returns memory for ``reserve`` slots, or for twice as many as needed where the system grants no more."""
+    """Returns memory for ``reserve`` slots, or for twice as many as needed if the system grants no more."""
     for wanted in (max(slots, reserve), 2 * slots):
         with suppress(RuntimeError):
             return _unwritten(like, wanted)

@@ -20,10 +20,10 @@ from .room import Room
 class Slab(nn.Module):
     """Weights of equal shape, one per slot, with the buffers that the update rule keeps for each.
 
-    Biases of the weights are a slab of their own, ``bias``, (slots, out), or None. They move along, and never decay.
+    Their biases are another slab, ``bias``, (slots, out), or None. They move along, and never decay.
 
     Memory for ``reserve`` slots is requested at the first growth, but a slot takes memory only when it is first
-    written: growing never copies, and on the CPU unused capacity costs nothing. Where the system grants less than that,
+    written: growing never copies, and on the CPU unused capacity costs nothing. If the system grants less than that,
     the room doubles as it fills.
     """
 
@@ -44,7 +44,7 @@ class Slab(nn.Module):
     def update_rule(self) -> UpdateRule:
         """Rule that moves the weights and their biases. It may be replaced between steps.
 
-        What the old one remembers stays where the new one is of the same class and keeps buffers of the same shapes;
+        What the old one remembers stays if the new one is of the same class and keeps buffers of the same shapes;
         otherwise its buffers start at zero.
 
         Raises:
@@ -62,7 +62,7 @@ class Slab(nn.Module):
             part._update_rule = update
 
     def check_can_follow(self, update: UpdateRule) -> None:
-        """Raises a `BrodmannError` where the weights or their biases cannot keep the buffers of a rule."""
+        """Raises a `BrodmannError` if the weights or their biases cannot keep the buffers of a rule."""
         for part in self.slabs():
             part._shapes_of(update)
 
@@ -140,7 +140,7 @@ class Slab(nn.Module):
         Args:
             x: (rows, in).
             groups: The rows of each area.
-            slot: Slot of each area, (areas,) int64; None where area g has slot g, or one slot serves all rows.
+            slot: Slot of each area, (areas,) int64; None if area g has slot g, or one slot serves all rows.
             beside: (rows, out), which stays as it is. Default None: nothing is added.
 
         Returns:
@@ -174,7 +174,7 @@ class Slab(nn.Module):
             groups: The rows of each area.
             lr: Learning rate of this step.
             decay: Decoupled decay of these weights.
-            slot: Slot of each area, (areas,) int64; None where area g has slot g, or one slot serves all rows.
+            slot: Slot of each area, (areas,) int64; None if area g has slot g, or one slot serves all rows.
             follower: Weights of equal shape that move by the same gradient, under the same rule.
         """
         served, own = self._served(groups, slot, delta, x), self.target(lr, decay)
@@ -267,7 +267,7 @@ class Slab(nn.Module):
                 setattr(self, name, tensor)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Slab:
-        """Keeps weights stored as bfloat16 where float32 is asked for: the computation is in float32 already."""
+        """Keeps weights stored as bfloat16 if float32 is asked for: the computation is in float32 already."""
         stored = self.value.dtype
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._rooms.clear()

@@ -61,7 +61,7 @@ def start_of(
 
 
 def _values(start: nn.Linear, like: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Returns weights (out, in) and biases (out,) of a map, or None where it has none."""
+    """Returns weights (out, in) and biases (out,) of a map, or None if it has none."""
     if not isinstance(start, nn.Linear) or type(start).forward is not nn.Linear.forward:
         raise BrodmannError(f"Expected start to be an nn.Linear, got {type(start).__name__}.")
     if isinstance(start.weight, nn.UninitializedParameter) or start.weight.shape != like.shape:

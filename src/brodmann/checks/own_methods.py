@@ -1,4 +1,4 @@
-"""What methods of a user do: return numbers that are not finite, or write into what they were given."""
+"""User-defined methods: whether they return finite numbers, and leave what they are given unchanged."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .tensors import all_finite
 
 
 def check_sent(method: str, sent: Iterable[Any], given: Iterable[Any]) -> None:
-    """Checks that what a method of a user's own returns for the error pass is finite, if what it got is; on the CPU.
+    """Checks that what a user-defined method returns for the error pass is finite, if what it got is; only on the CPU.
 
     Raises:
-        DivergenceError: It is not. Weights below would be lost by it.
+        DivergenceError: It is not, and would destroy the weights below.
     """
     lost = [part for part in sent if isinstance(part, Tensor) and part.is_cpu and not all_finite(part)]
     if lost and all(all_finite(part) for part in given):
@@ -31,7 +31,7 @@ def changes_of(tensors: Iterable[Any]) -> list[int]:
 
 
 def check_unmodified(method: str, given: Iterable[Any], before: list[int]) -> None:
-    """Checks that a method of a user's own has not changed what it was given since `changes_of` returned ``before``.
+    """Checks that a user-defined method has not changed what it was given since `changes_of` returned ``before``.
 
     Raises:
         BrodmannError: It has. The layer would learn from other numbers than came to it.

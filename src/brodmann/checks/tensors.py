@@ -27,7 +27,7 @@ class MisfitError(BrodmannError):
     """An input that does not fit a map, by its size.
 
     Attributes:
-        weight: Weight of the map, by which a network finds the layer's name; None where the message holds it.
+        weight: Weight of the map, by which a network finds the layer's name; None if the message holds it.
     """
 
     weight: Tensor | None = None
@@ -81,8 +81,7 @@ def check_weights(weight: Any, samples: int, *, on_cpu_alone: bool = False) -> N
     Args:
         weight: (samples, ...).
         samples: Number of samples.
-        on_cpu_alone: Whether its numbers are looked at on the CPU alone: elsewhere every step would wait for the
-            device.
+        on_cpu_alone: Whether its numbers are checked only on the CPU: elsewhere every step would wait for the device.
 
     Raises:
         BrodmannError: There is not.

@@ -1,4 +1,4 @@
-"""Feedback paths built and asked: one may be a user's, so what it takes and returns is checked."""
+"""Feedback paths built and called, with checks, since users write paths too."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _METHODS = {
 def build_feedback(feedback: Callable[[Shape], Feedback], shape: Shape) -> Feedback:
     """Builds a path from the layer's shape.
 
-    What it draws comes from a generator of its own, which the global one seeds: forward weights are the same whatever
-    the path, so that paths can be compared seed by seed.
+    It draws from a separate generator, which the global one seeds: forward weights are the same whatever the path, so
+    that paths can be compared seed by seed.
 
     Raises:
         BrodmannError: The shape alone is not enough, what is built is no path, or its methods take other arguments.
@@ -74,14 +74,14 @@ def _follows_alone(path: Feedback) -> bool:
 
 
 def path_reads_rows(path: Feedback | None) -> bool:
-    """Whether a path learns, and from single rows: one of a user's own may."""
+    """Whether a path learns from single rows, as a user-defined one may."""
     if path is None or type(path).learn is Feedback.learn:
         return False
     return not is_ours(path) or path.reads_rows
 
 
 def one_matrix_of(path: Feedback, weight: Tensor | None) -> Tensor | None:
-    """Returns `Feedback.one_matrix`; None where a subclass overrides `error` but not the matrix."""
+    """Returns `Feedback.one_matrix`; None if a subclass overrides `error` but not the matrix."""
     of_error, of_matrix = _definer_of("error", path), _definer_of("one_matrix", path)
     if of_error is not of_matrix and issubclass(of_error, of_matrix):
         return None
@@ -94,7 +94,7 @@ def _definer_of(method: str, path: Feedback) -> type:
 
 
 def matrix_of(path: Feedback, weight: Tensor | None) -> Tensor | None:
-    """Returns `Feedback.one_matrix`, once checked where the path is a user's own: a convolution would take any."""
+    """Returns `Feedback.one_matrix`, checked if the path is user-defined: a convolution would take any matrix."""
     matrix = path.one_matrix(weight)
     if matrix is not None and not is_ours(path):
         name = f"{type(path).__name__}.one_matrix"
@@ -115,12 +115,12 @@ def _check_form(matrix: Any, form: tuple[int, int], weight: Tensor | None, name:
 
 
 def error_below(feedback: Feedback, signal: Signal) -> Tensor:
-    """Returns what a path says, (rows, in), once checked: a reshape would take any tensor of as many numbers."""
+    """Returns the error below, (rows, in), once checked: a reshape would take any tensor of as many numbers."""
     x, name = signal.x, type(feedback).__name__
     before = [] if is_ours(feedback) else changes_of(signal.tensors())
     try:
         below: Any = feedback.error(signal)
-    except (RuntimeError, AttributeError) as error:  # from a user's own path
+    except (RuntimeError, AttributeError) as error:  # from a user-defined path
         if lacks_memory(error):
             raise
         raise BrodmannError(
@@ -136,7 +136,7 @@ def error_below(feedback: Feedback, signal: Signal) -> Tensor:
 
 
 def let_learn(feedback: Feedback, signal: Signal, lr: float, decay: float, area_lr: float, area_decay: float) -> None:
-    """Lets a path learn, see `Feedback.learn`; raises where one of a user's own changes the signal."""
+    """Lets a path learn, see `Feedback.learn`; raises if a user-defined one changes the signal."""
     before = [] if is_ours(feedback) else changes_of(signal.tensors())
     feedback.learn(signal, lr, decay, area_lr, area_decay)
     if not is_ours(feedback):

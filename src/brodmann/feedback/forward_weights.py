@@ -1,4 +1,4 @@
-"""Paths that read the forward weights: their signs alone, or all of them, which is backpropagation."""
+"""Paths that read the forward weights: only their signs, or the weights themselves, which is backpropagation."""
 
 from __future__ import annotations
 

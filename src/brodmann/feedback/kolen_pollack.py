@@ -35,7 +35,7 @@ class KolenPollack(Feedback):
     - frozen or off, one map: ``part_delta B0``; B0 receives ``(part_delta, x)`` of all samples, the areas' decay;
     - frozen or off, per area: ``part_delta E[g]``; all E[g] start as copies of one random map.
 
-    Where a pair learns at equal rates (`Rates`), its difference shrinks by ``1 - lr * decay`` a step, so without decay
+    If a pair learns at equal rates (`Rates`), its difference shrinks by ``1 - lr * decay`` a step, so without decay
     it stays.
 
     Source: Kolen and Pollack (1994), Akrout et al. (2019) for the rule; sharing one matrix among areas is our choice.

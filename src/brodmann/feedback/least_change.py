@@ -18,7 +18,7 @@ from .signal import Signal
 class LeastChange(Feedback):
     """Rescales another path's error to the length of the least input change that would cancel ``delta``, for `RLS`.
 
-    ``e_below = e |delta|^2 / |e|^2`` for each sample, ``e`` the error of the path. Where its matrix B has orthogonal
+    ``e_below = e |delta|^2 / |e|^2`` for each sample, ``e`` the error of the path. If its matrix B has orthogonal
     rows of length b, that is ``delta B / b^2``, the product with the pseudo-inverse of B^T: the least change of x that
     takes ``delta`` off ``B x``. So the size of hidden steps depends neither on the width nor on how large B has grown.
     delta (rows, out); e and e_below (rows, in); a row whose e is 0 sends 0. In a `Convolution` every patch is scaled on

@@ -15,7 +15,7 @@ class Feedback(nn.Module, ABC):
     """Abstract base of feedback paths: computes a layer's error with respect to its input; its weights may learn."""
 
     from_output: bool = False
-    """Whether the error below is made from that at the network's output, not from the one that arrives."""
+    """Whether the error below is made from the error at the network's output, not from the one that arrives."""
     reads_rows: bool = True
     """Whether `learn` needs the rows of the signal themselves, not only the sums of their products."""
     _form: tuple[int, int]
@@ -30,13 +30,13 @@ class Feedback(nn.Module, ABC):
         """Returns the error below, (rows, in), from values before the update."""
 
     def one_matrix(self, weight: Tensor | None) -> Tensor | None:
-        """Returns the matrix (out, in) by which every row's error goes down, ``delta B``; None where there is more.
+        """Returns the matrix (out, in) by which every row's error goes down, ``delta B``; None if there is more.
 
         A layer that knows how rows lie together, such as `brodmann.Convolution`, then avoids the errors of single rows,
         and a `brodmann.Product`, which has no rows, needs the matrix. Default None.
 
         Args:
-            weight: The forward map (out, in), where it is the same for all rows, else None. Only `Transpose` and
+            weight: The forward map (out, in), if it is the same for all rows, else None. Only `Transpose` and
                 `SignSymmetric` may read it.
 
         Returns:

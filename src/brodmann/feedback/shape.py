@@ -25,7 +25,7 @@ class Shape:
         storage: Dtype in which weights are stored, or None: that in which the layer computes.
         scale: Standard deviation of the forward weights at the start, in units of ``1 / sqrt(in)``.
         rows: Rows of the layer for each row of the network's output, such as patches of an image or steps of a
-            sequence; 0 where there is no such number.
+            sequence; 0 if there is no such number.
 
     Raises:
         BrodmannError: The storage is not None for float64 weights.

@@ -22,10 +22,10 @@ class Signal(NamedTuple):
     Attributes:
         x: Input of the layer, (rows, in).
         delta: Gradient with respect to the layer's output as the feedback sees it, (rows, out).
-        part_delta: The same for the area's own part: ``a * delta`` where the gate multiplies, else ``delta``.
+        part_delta: The same for the area's own part: ``a * delta`` if gated, else ``delta``.
         groups: The rows of each area; while learning, rows of protected areas belong to none.
         output_error: Error at the network's output, (rows, outputs), or None.
-        shared: The shared part's weight (slab of one), or None. A path without weight transport leaves it alone; of
+        shared: The shared part's weight (slab of one), or None. A path without weight transport does not read it; of
             those here `Transpose` reads it, and `SignSymmetric` its signs.
         areas: The areas' maps, or None; likewise.
         target: What the network's output is compared with, (samples, ...), or None: for paths that carry targets down.

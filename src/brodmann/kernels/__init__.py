@@ -30,7 +30,7 @@ def operations(weight: Tensor, rows: Tensor) -> Operations:
 
 @cache
 def _on_cuda() -> Operations:
-    """Returns the Triton kernels, or pure PyTorch where Triton is missing; then says so once."""
+    """Returns the Triton kernels, or pure PyTorch if Triton is missing, which it warns of once."""
     try:
         from .cuda import Cuda
     except ImportError as error:

@@ -54,10 +54,10 @@ class Build:
 
 @cache
 def build() -> Build:
-    """Loads the kernels, after compiling them (ten seconds or more) where this machine has not yet done so.
+    """Loads the kernels, after compiling them (ten seconds or more) if this machine has not yet done so.
 
     The file's name holds a digest of the source, the compiler, its flags, the processor and PyTorch's version, so that
-    a changed machine builds its own. Where no compiler works, kernels that an earlier one built serve. Never raises:
+    a changed machine builds its own. If no compiler works, kernels that an earlier one built serve. Never raises:
     see `Build.why`.
     """
     switch = os.environ.get(SWITCH_VARIABLE, "auto")
@@ -137,7 +137,7 @@ def find_compiler() -> str | None:
 
 
 def compiled(source: Path, compiler: str) -> Path:
-    """Returns the shared library of a C++ file, after compiling it where the cache has no whole one.
+    """Returns the shared library of a C++ file, after compiling it if the cache has no whole one.
 
     The file may include the headers of the kernels. The library's name holds what it was made of and its own digest:
     one that a full disk or a power loss has cut short would crash the process that loads it, and is compiled again.
@@ -153,7 +153,7 @@ def compiled(source: Path, compiler: str) -> Path:
         return kept
     folder, until = cache_folder(), time.monotonic() + PATIENCE
     folder.mkdir(parents=True, exist_ok=True)
-    with in_turn(folder):  # where many processes begin together, one compiles for all
+    with in_turn(folder):  # if many processes begin together, one compiles for all
         return _whole(stem) or _compile(source, command, folder / stem, until)
 
 

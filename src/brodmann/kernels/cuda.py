@@ -245,7 +245,7 @@ def _move(rule: KnownRule, target: Target, groups: Groups, slots: Tensor, delta:
     weight, state = target.weight, target.state
     first, second = state.get("first", state.get("velocity", weight)), state.get("second", weight)
     kind, beta1, beta2, epsilon, _ = rule
-    size = scale = weight  # of Adam alone
+    size = scale = weight  # only Adam's
     if "steps" in state:
         state["steps"][slots] += 1
         count = state["steps"][slots].double()

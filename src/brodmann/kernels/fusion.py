@@ -1,6 +1,6 @@
 """Recorded calls made fewer: a ReLU above a map, and its derivative below one, which the maps' kernels compute as well.
 
-The kernels do so where a thread has just written its part, before that has left the core's cache.
+The kernels do so when a thread has just written its part, before that has left the core's cache.
 """
 
 from __future__ import annotations

@@ -22,12 +22,12 @@ class Groups:
     Attributes:
         present: Areas that have rows, ascending, (groups,) int64.
         bounds: Group k owns the positions ``bounds[k]`` to ``bounds[k + 1] - 1`` of the order, (groups + 1,) int64.
-        order: Row at each position, (rows,) int64, or fewer `without` some areas; None where every row lies at its own
+        order: Row at each position, (rows,) int64, or fewer `without` some areas; None if every row lies at its own
             position (one area).
         rows: Number of rows in all.
         areas: How many areas there are to choose from; `present` lie below.
         count: Number of groups.
-        area: Area of each row, (rows,) int64; None where all rows are in area 0.
+        area: Area of each row, (rows,) int64; None if all rows are in area 0.
     """
 
     present: Tensor
@@ -52,7 +52,7 @@ class Groups:
         """Groups rows by their area, (rows,) int64 with values in [0, areas); rows of an area keep their order.
 
         Raises:
-            BrodmannError: They are of another kind, or one is no area, as where a user's own router chose them.
+            BrodmannError: They are of another kind, or one is no area, as a user-defined router may choose.
         """
         if area.ndim != 1 or area.dtype != torch.int64:
             raise BrodmannError(
@@ -129,7 +129,7 @@ def _no_areas(area: Tensor, areas: int) -> BrodmannError:
 
 
 def _sorted(area: Tensor, areas: int) -> Groups | None:
-    """Groups rows by area, (rows,) int64 and contiguous, by a kernel; None where one is not in [0, areas)."""
+    """Groups rows by area, (rows,) int64 and contiguous, by a kernel; None if one is not in [0, areas)."""
     rows = area.shape[0]
     most = min(rows, areas)
     order, numbers = area.new_empty(rows), area.new_empty(2 * most + 1)

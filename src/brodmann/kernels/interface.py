@@ -59,7 +59,7 @@ class KnownRule(NamedTuple):
 
 
 def known_rule(rule: UpdateRule) -> KnownRule | None:
-    """Returns what kernels know of a rule, None for one that they do not know, such as a user's own."""
+    """Returns what kernels need of a rule, None for one that they do not know, such as a user-defined one."""
     return _known(rule) if type(rule) in (Adam, SGD) else None
 
 

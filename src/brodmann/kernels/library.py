@@ -56,7 +56,7 @@ def switched_off() -> Iterator[None]:
 
 @cache
 def functions() -> dict[str, Callable[..., Any]]:
-    """Returns the compiled functions by name, none where they could not be built; then says so once."""
+    """Returns the compiled functions by name, none if they could not be built, which it warns of once."""
     built = build()
     if built.library is None:
         if not built.intended:

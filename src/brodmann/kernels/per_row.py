@@ -37,7 +37,7 @@ def gate_down(u: Tensor, prototypes: Tensor, cell: Tensor, gate_error: Tensor, t
     """Returns ``dL/du`` from ``dL/da``, ``a = softmax(cos(u, prototypes) / temperature)[cell]``, see `Router`.
 
     Takes u (rows, dimension), prototypes (cells, dimension), cell and gate_error (rows,); returns (rows, dimension), or
-    None where that is left to PyTorch: not on the CPU, or not one error for each row.
+    None if that is left to PyTorch: not on the CPU, or not one error for each row.
     """
     taken = (
         gate_error.shape == u.shape[:1]
@@ -58,7 +58,7 @@ def gate_down(u: Tensor, prototypes: Tensor, cell: Tensor, gate_error: Tensor, t
 def cross_entropy(output: Tensor, target: Tensor, smoothing: float) -> tuple[Tensor, Tensor] | None:
     """Returns the mean loss and ``dL/d output``: output (..., classes), target (...).
 
-    None where that is left to PyTorch: not on the CPU, many outputs, or a target that is not a class.
+    None if that is left to PyTorch: not on the CPU, many outputs, or a target that is not a class.
     """
     taken = (
         output.is_cpu

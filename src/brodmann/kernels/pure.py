@@ -1,4 +1,4 @@
-"""The grouped operations in pure PyTorch: the reference, and what runs where nothing is compiled."""
+"""The grouped operations in pure PyTorch: the reference, and what runs if nothing is compiled."""
 
 from __future__ import annotations
 

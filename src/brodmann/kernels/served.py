@@ -15,7 +15,7 @@ class Served(NamedTuple):
 
     Attributes:
         groups: The rows of each area.
-        slot: Slot of each area, (areas,) int64; None where area g has slot g.
+        slot: Slot of each area, (areas,) int64; None if area g has slot g.
     """
 
     groups: Groups

@@ -1,4 +1,4 @@
-"""Layers and what they return, checked: both may be a user's."""
+"""Layers and what they return, checked, since users write layers too."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check_layer(part: Any, place: str) -> None:
 
 
 def trace_of(layer: Any, x: Any, context: Context) -> tuple[Any, Any]:
-    """Returns what ``trace`` of a layer, which may be a user's own, returns, once checked."""
+    """Calls ``trace`` of a layer, which may be user-defined, and checks what it returns."""
     traced = layer.trace(x, context)
     if not isinstance(traced, tuple) or len(traced) != 2:
         raise BrodmannError(
@@ -34,7 +34,7 @@ def trace_of(layer: Any, x: Any, context: Context) -> tuple[Any, Any]:
 
 
 def error_through(layer: Any, trace: Any, error: Any, context: Context) -> Any:
-    """Returns what ``learn`` of a layer returns, once checked where the layer is a user's own: the error below it."""
+    """Calls ``learn`` of a layer; returns the error below it, which is checked if the layer is user-defined."""
     below = layer.learn(trace, error, context)
     if below is not None and not is_ours(layer):
         replayed(check_sent, f"{type(layer).__name__}.learn", parts_in(below), parts_in(error))

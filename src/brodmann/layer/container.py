@@ -18,7 +18,7 @@ class Container(Layer):
 
     @property
     def update_rule(self) -> UpdateRule | None:
-        """Rule that all layers inside follow, at any depth, and its router; None where they follow several, or none.
+        """Rule that all layers inside follow, at any depth, and its router; None if they follow several, or none.
 
         It may be replaced between steps: they all then follow the new one, see `Layer.update_rule`.
 
@@ -38,13 +38,13 @@ class Container(Layer):
 
 
 def rule_throughout(layer: Layer) -> UpdateRule | None:
-    """Returns the rule that a layer and all layers inside it follow, None where they follow several, or none."""
+    """Returns the rule that a layer and all layers inside it follow, None if they follow several, or none."""
     first, *others = _rules_in(layer).values() or [None]
     return first if all(rule == first for rule in others) else None
 
 
 def replace_rule_throughout(layer: Layer, rule: UpdateRule | None) -> None:
-    """Lets a layer and all layers inside it follow another rule, where they follow one: all or, by an error, none."""
+    """Lets a layer and all layers inside it that follow a rule follow another one; if one cannot, none does."""
     parts = list(_rules_in(layer)) or [layer]
     for part in parts:
         part._check_can_follow(rule)
@@ -53,7 +53,7 @@ def replace_rule_throughout(layer: Layer, rule: UpdateRule | None) -> None:
 
 
 def _rules_in(layer: Layer) -> dict[Layer, UpdateRule]:
-    """Returns the rules of a layer and of all layers inside it, by the layer that follows one itself."""
+    """Returns each layer, of this one and those inside it, that follows a rule itself, and that rule."""
     return {part: part._update_rule for part in layer._layers() if part._update_rule is not None}
 
 

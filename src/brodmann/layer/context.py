@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from .layer import Layer
 
 Observer = Callable[["Layer", Tensor], None]
-"""What is called with every layer that has weights and a way down, or calls `Context.received`, and its error.
+"""Called with every layer that has weights and a feedback path, or that calls `Context.received`, and its error.
 
-The error must stay as it is: what is to learn otherwise belongs into a loss, a feedback path or a layer.
+It must not change the error: to change how layers learn, write a loss, a feedback path or a layer.
 """
 
 
@@ -30,7 +30,7 @@ class Context(NamedTuple):
     Attributes:
         lr: Learning rate of this step; at 0 nothing moves, nothing is recruited, and no area splits.
         rates: Multiples of it for each part.
-        output_error: Error at the network's output, (batch, ..., outputs), set during the error pass only; None where
+        output_error: Error at the network's output, (batch, ..., outputs), set only during the error pass; None if
             there are several outputs.
         route: Route shared by the layers of a `Routed` body, else None.
         weight: Weight of each sample, (batch, ...), or None. The output error includes it already.
@@ -38,12 +38,11 @@ class Context(NamedTuple):
         observe: Called by every `AreaLinear`, `Product` and `TiedProduct` in `learn` with itself and the error that
             arrived, before it is clipped.
         target: What the output is compared with, (batch, ...), or several tensors.
-        layer_rates: Rates of single layers, see `Rates`; None where all are 1.
-        gathered: Where one layer stands in several places, what is to move it, see `Gathering`; None where layers move
-            at once.
-        processes: The processes that make the step together, see `brodmann.Parallel`; None where this one is alone.
-        output: Output of the network from before the step, (batch, ..., outputs), where ``output_error`` is set; it is
-            the caller's too, and stays as it is.
+        layer_rates: Rates of single layers, see `Rates`; None if all are 1.
+        gathered: What is to move layers that stand in several places, see `Gathering`; None if layers move at once.
+        processes: The processes that make the step together, see `brodmann.Parallel`; None if this one is alone.
+        output: Output of the network before the step, (batch, ..., outputs), if ``output_error`` is set; the caller has
+            it too, so it must stay as it is.
     """
 
     lr: float = 0.0
@@ -71,10 +70,10 @@ class Context(NamedTuple):
         return lr if part is None else lr * getattr(self.rates, part)
 
     def received(self, layer: Layer, error: Tensor) -> Tensor:
-        """Tells the observer of the error that arrives at a layer; returns it `clipped`.
+        """Shows the observer the error that arrives at a layer; returns it `clipped`.
 
         Raises:
-            BrodmannError: The observer has written into the error.
+            BrodmannError: The observer has changed the error in place.
         """
         if self.observe is not None:
             before = changes_of((error,))

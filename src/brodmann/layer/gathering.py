@@ -14,7 +14,7 @@ from .layer import Layer
 
 
 class Gathering(Layer):
-    """Abstract: a layer that moves once a step by all that it is handed over.
+    """Abstract: a layer that moves once a step, by all that its `learn` has handed over.
 
     It may stand in several places of a `Graph`, and in several processes, see `brodmann.Parallel`.
     """
@@ -36,7 +36,7 @@ class Gathering(Layer):
             self.move([self.of_all(part, processes) for part in parts], context.of_all_processes())
 
     def of_all(self, part: Any, processes: Processes) -> Any:
-        """Returns a part with what the other processes have of it: their sum, where a part is a tensor.
+        """Returns a part as that of all processes: the sum of theirs if it is a tensor.
 
         Override it for parts of another kind, such as rows, see `Processes.rows`.
 

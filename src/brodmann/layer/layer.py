@@ -29,7 +29,7 @@ class Layer(nn.Module, ABC):
     - ``learn(trace, error, context) -> error_below`` gets ``dL/dy`` as the feedback above sees it, shaped like y (the
       factor 1/batch of the losses' mean is in it), moves its parameters in place at ``context.lr_of(self)``, so that
       `Rates` reach them, and returns ``dL/dx``, shaped like x and computed from the parameters before they moved; or
-      None where nothing below learns.
+      None if nothing below learns.
 
     Whether anything moves is asked in four ways:
 
@@ -43,17 +43,17 @@ class Layer(nn.Module, ABC):
 
     _update_rule: UpdateRule | None = None
     learning_only: tuple[str, ...] = ()
-    """Class attribute: what it holds for learning alone, by the names of its attributes, such as a readout for a loss
-    of its own: `Network.active_parameters` leaves that out, as it does feedback paths."""
+    """Class attribute: names of the attributes that it needs only for learning, such as a readout for a local loss:
+    `Network.active_parameters` leaves them out, as it does feedback paths."""
     frozen_here: bool = False
     """Whether what it holds itself, besides the layers inside it, stays as it is; see `frozen`."""
 
     @property
     def update_rule(self) -> UpdateRule | None:
-        """Rule that its parameters follow, None where none does. It may be replaced between steps.
+        """Rule that its parameters follow, None if none does. It may be replaced between steps.
 
-        A `Network` takes that rule's learning rate, where none is given, when it is made. What follows the rule then
-        follows the new one: weights, biases, feedback weights and the projection of the layer's router, and every
+        A `Network` for which no learning rate is given takes that of the rule when it is made. What follows the rule
+        then follows the new one: weights, biases, feedback weights and the projection of the layer's router, and every
         `Slab` that a layer of your own holds under it. What the old one remembers is kept as `Slab.update_rule` says.
 
         Raises:
@@ -69,7 +69,7 @@ class Layer(nn.Module, ABC):
         self._take_rule(rule)
 
     def _check_can_follow(self, rule: UpdateRule | None) -> None:
-        """Raises where it, or anything that it holds, cannot follow a rule in place of its own."""
+        """Raises if it, or anything that it holds, cannot follow another rule."""
         before, name = self._update_rule, type(self).__name__
         if before is None and is_ours(self):
             raise BrodmannError(
@@ -88,7 +88,7 @@ class Layer(nn.Module, ABC):
                 slab.check_can_follow(rule)
 
     def _take_rule(self, rule: UpdateRule | None) -> None:
-        """Follows a rule that was checked in place of its own."""
+        """Follows another rule, once checked."""
         for slab in self._slabs_that_follow():
             slab.update_rule = rule  # type: ignore[assignment]  # a layer with none has no such slab
         self._update_rule = rule
@@ -112,8 +112,8 @@ class Layer(nn.Module, ABC):
     def moves(self) -> bool:
         """Whether `learn` moves anything that it holds itself, unless it is frozen. Default: whether it has parameters.
 
-        Those of layers inside it count as theirs; those of other modules, such as an `nn.Linear`, as its own. A layer
-        of your own whose parameters stay as they are returns False, one that moves buffers alone True.
+        Parameters of layers inside it count as theirs, those of other modules, such as an `nn.Linear`, as its own. A
+        layer of your own whose parameters stay as they are returns False, one that only moves buffers True.
         """
         return _holds_parameters(self)
 

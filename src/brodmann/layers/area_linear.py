@@ -34,7 +34,7 @@ class AreaTrace(NamedTuple):
 
     Attributes:
         x: (rows, in).
-        own: The area's own part ``D[g] x + d[g]``, (rows, out), where something learns from it, else None.
+        own: The area's own part ``D[g] x + d[g]``, (rows, out), if something learns from it, else None.
         route: The route, or None with a single area.
         groups: The rows of each area.
         leading: Leading shape of the input.
@@ -50,7 +50,7 @@ class AreaTrace(NamedTuple):
 class AreaLinear(Maps):
     """A linear layer of many mutually exclusive areas: ``z = W0 x + b0 + a (D[g] x + d[g])``.
 
-    ``g`` is the area that the router picks for the sample; ``a`` is 1, or the gate where ``gated``. With
+    ``g`` is the area that the router picks for the sample; ``a`` is 1, or the gate if ``gated``. With
     ``delta = dL/dz`` as the feedback sees it, a step computes ``e_below`` from the weights as they are and then moves
 
     - ``W0, b0`` by the factors ``(delta, x)``;
@@ -63,12 +63,12 @@ class AreaLinear(Maps):
 
     Attributes:
         shared: ``W0``, (1, out, in), with biases ``b0``, (1, out), or None.
-        areas: ``D`` and ``d`` of all areas, or None where the shared part is all.
+        areas: ``D`` and ``d`` of all areas, or None if there is only the shared part.
         budget: Largest number of areas.
         router: Its own router, or None.
         routed: Whether it follows the route of an enclosing `Routed`; ``place`` is its number among such layers.
-        feedback: Its way down, or None.
-        merged: Whether `merge_parts` made it a layer for inference alone.
+        feedback: Its feedback path, or None.
+        merged: Whether `merge_parts` made it a layer for inference only.
     """
 
     router = Held[Router | None]()
@@ -95,7 +95,7 @@ class AreaLinear(Maps):
         Args:
             in_features: Size of a sample.
             out_features: Size of the output.
-            areas: Budget of areas. With one area and a shared part the layer is the shared part alone.
+            areas: Budget of areas. With one area and a shared part the layer is just the shared part.
             shared: ``"learned"`` (default: pools what areas have in common), ``"frozen"`` (random, never moves) or
                 ``"off"`` (no shared part; areas start as copies of one random map).
             gated: Whether the gate multiplies the area's part. Default False: then both parts can be merged into one
@@ -116,7 +116,7 @@ class AreaLinear(Maps):
                 itself.
             storage: Dtype in which weights, and feedback weights that learn, are stored, or its name. Default None:
                 that of the computation. ``"bfloat16"`` halves the bytes of a step. Products are summed in float32, with
-                rows rounded to bfloat16 where the processor multiplies such numbers; new weights are rounded
+                rows rounded to bfloat16 if the processor multiplies such numbers; new weights are rounded
                 stochastically.
 
         Raises:
@@ -222,7 +222,7 @@ class AreaLinear(Maps):
 
     @unrecorded
     def learn_without_sending(self, trace: AreaTrace, error: Tensor, context: Context) -> None:
-        """As `learn`, for callers that have computed the error below already, such as by `send`."""
+        """As `learn`, for callers that already have the error below, such as from `send`."""
         self._learn_from(self._received(trace, error, context), trace, context)
 
     def _received(self, trace: AreaTrace, error: Tensor, context: Context) -> Signal:
@@ -253,7 +253,7 @@ class AreaLinear(Maps):
 
     @unrecorded
     def move_together(self, parts: list[tuple[Signal, Route | None]], context: Context) -> None:
-        """Processes tell one another the gradient of one map; for those of several see `of_all`."""
+        """Processes exchange the gradient of one map; for those of several see `of_all`."""
         if context.processes is None or not self.learns_by_gradient:
             super().move_together(parts, context)
             return
@@ -262,12 +262,12 @@ class AreaLinear(Maps):
         self.move_by_gradient(gradient, of_bias, context)
 
     def of_all(self, part: tuple[Signal, Route | None], processes: Processes) -> tuple[Signal, Route | None]:
-        """Returns the rows of all processes, or gradients of areas in the form of rows where these are smaller.
+        """Returns the rows of all processes, or gradients of areas in the form of rows if these are smaller.
 
         The route of a shared router is looked after by its `Routed`.
         """
         signal, route = part
-        if self.feedback is None or is_ours(self.feedback):  # those of this package learn from rows alone
+        if self.feedback is None or is_ours(self.feedback):  # those of this package learn only from rows
             signal = signal._replace(output_error=None, output=None, target=None)
         counts = processes.counts(signal.x, signal.delta)
         sums = self.learns_by_gradients_of_areas and max(counts) * (self.in_features + self.out_features) > (
@@ -291,7 +291,7 @@ class AreaLinear(Maps):
             self._steering().learn((route for _, route in parts if route is not None), context)
 
     def _signal(self, trace: AreaTrace, error: Tensor, context: Context) -> Signal:
-        """Returns what the feedback path and the updates are told."""
+        """Returns what the feedback path and the updates learn from."""
         delta = part_delta = as_rows(error)
         if self.gated and trace.route is not None:
             part_delta = repeat_rows(trace.route.gate, len(delta))[:, None] * delta

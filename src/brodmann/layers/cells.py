@@ -46,7 +46,7 @@ class Cell(ABC):
         """
 
     def with_pull_back(self, below: Tensor, before: Tensor, state: State) -> tuple[State, PullBack]:
-        """Returns the next state, and what carries its errors back: PyTorch's formula where a cell has none."""
+        """Returns the next state, and what carries its errors back: by autograd unless a cell has a formula."""
         with torch.inference_mode(False), torch.enable_grad():
             taken = [as_leaf(part) for part in (below, before, *state)]
             found = self(taken[0], taken[1], tuple(taken[2:]))

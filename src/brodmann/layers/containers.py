@@ -58,7 +58,7 @@ class Sequential(Container):
     def learn(self, trace: list[Any], error: Tensor, context: Context) -> Tensor | None:
         """Error pass from the last layer to the first: error shaped as the output; returns that of x.
 
-        It stops where a layer sends nothing down, and returns None.
+        It stops at a layer that sends nothing down, and returns None.
         """
         return self._down(len(self.layers), trace, error, context)
 
@@ -76,7 +76,7 @@ class Sequential(Container):
         layers = [*self.layers][:end]  # a ModuleList itself goes backwards slowly
         while traces and below is not None:
             below = error_through(layers.pop(), traces.pop(), below, context)
-        if below is None and any(lower.learns for lower in layers):  # the layer on top is one of the user's own
+        if below is None and any(lower.learns for lower in layers):  # the layer on top is user-defined
             raise _without_feedback(self.layers[len(layers)], len(layers))
         traces.clear()
         return below
@@ -86,7 +86,7 @@ def _without_feedback(layer: Any, index: int) -> BrodmannError:
     return BrodmannError(
         f"Layer {index} ({type(layer).__name__}) sends no error down, but layers below it learn: give an AreaLinear a "
         "feedback path, give a builder lowest=False, and let a layer of your own return the error from `learn`, as "
-        "torch.zeros_like(x) where it computes none. A layer of your own whose parameters never change should set "
+        "torch.zeros_like(x) if it computes none. A layer of your own whose parameters never change should set "
         "moves = False."
     )
 
@@ -108,8 +108,8 @@ class Residual(Container):
             body: The layer beside the path.
             alpha: Scale of the body, a finite number. Default 1; `residual_mlp` uses 1 / sqrt(blocks) so that the sum
                 keeps its variance with depth.
-            shortcut: The path, where body and input differ in shape, such as a map to more units, or patches of one
-                pixel with a stride and a map. Default None: the input itself.
+            shortcut: The path if body and input differ in shape, such as a map to more units, or patches of one pixel
+                with a stride and a map. Default None: the input itself.
 
         Raises:
             BrodmannError: Body or shortcut is no `Layer`, alpha no number; or, at the first step, they return different
@@ -163,7 +163,7 @@ class Routed(Container, Gathering):
     """One router for a whole body: ``y = body(x, route(x))``, the same area for a sample in every layer.
 
     The projection learns once a step, from ``dL/da`` summed over the layers of the body, and over the rows of a sample
-    where a layer sees several; in several nodes of a `Graph` from each in turn, once the body has moved. The error
+    if a layer sees several; in several nodes of a `Graph` from each in turn, once the body has moved. The error
     below is the body's: none goes through the route. Source: our choice.
     """
 
@@ -219,7 +219,7 @@ class Routed(Container, Gathering):
     def _rows(self, x: Tensor) -> Tensor:
         """Returns the rows to route: each row of (..., in), or each flattened sample.
 
-        Samples are routed where they, not their rows, have as many numbers as the router has inputs.
+        Samples are routed if they, not their rows, have as many numbers as the router has inputs.
         """
         check_tensors(x=x)
         inputs = self.router.projection.value.shape[-1]

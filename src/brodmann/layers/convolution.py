@@ -36,9 +36,9 @@ class Convolution(Container):
     """``map(patches(x))``: x (samples, height, width, channels); returns (samples, rows, columns, out).
 
     It computes and learns what both do one after the other in a `Sequential`, in less time and memory (docs/log.md). On
-    the CPU no patches are made where one map serves all of them, and one matrix carries their errors, which stays or
-    moves as the map does: output, gradient and error below are PyTorch's convolutions. With areas, the error below is
-    one where one matrix carries the errors of all patches, and they are not clipped. Under `Direct` feedback the error
+    the CPU no patches are made if one map serves all of them and one matrix, which stays or moves as the map does,
+    carries their errors: output, gradient and error below are PyTorch's convolutions. With areas, only the error below
+    is one, if one matrix carries the errors of all patches and they are not clipped. Under `Direct` feedback the error
     below is one product, with a matrix whose patches are added up once, see `Folded`.
     """
 
@@ -127,7 +127,7 @@ class Convolution(Container):
         return direct.rows == math.prod(self.patches.places(*images[1:3]))  # one output for each image
 
     def _below(self, error: Tensor, images: torch.Size, context: Context) -> Tensor | None:
-        """Returns the error below, shaped as the images; None without feedback, or where patches cannot be skipped."""
+        """Returns the error below, shaped as the images; None without feedback, or if patches cannot be skipped."""
         direct = as_direct(self.map.feedback)
         if direct is None:
             matrix = self._matrix()

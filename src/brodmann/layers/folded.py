@@ -15,7 +15,7 @@ class Folded:
     """``fold(B)``, (outputs, height * width * channels), of a matrix B (outputs, patches * k * k * channels).
 
     Each pixel gets the sum over the patches that hold it, which is linear: ``fold(e B) = e fold(B)``. B stays as it is,
-    so its patches are added up once, and again where B or ``B.data`` is replaced, or B changed in place. Numbers
+    so its patches are added up once, and again if B or ``B.data`` is replaced, or B changed in place. Numbers
     that are written through ``B.data`` or ``B.numpy()`` go unseen.
     """
 

@@ -118,7 +118,7 @@ class Graph(Container):
         return name, layer
 
     def _check_reads(self, name: str, layer: Layer, reads: tuple[str, ...]) -> None:
-        """Raises where a node reads what is not there, or other things than its layer takes."""
+        """Raises if a node reads what is not there, or other things than its layer takes."""
         known = *self.inputs, *self.plan
         for source in reads:
             if not isinstance(source, str) or source not in known:
@@ -152,14 +152,14 @@ class Graph(Container):
         return self.nodes[self.plan[name].holder]  # type: ignore[return-value]
 
     def _check_ways_down(self) -> None:
-        """Raises where a node sends no error down, but nodes below it learn."""
+        """Raises if a node sends no error down, but nodes below it learn."""
         for name in self._silent():
             value = self.plan[name].reads[0]  # what else it reads are tied weights, to which their gradient goes
             if any(self.layer_of(lower).learns for lower in leading_to(self.plan, value).difference(self.inputs)):
                 raise self._without_feedback(name)
 
     def _moving_late(self) -> set[str]:
-        """Returns the nodes whose layers move at the end, where one stands in several places.
+        """Returns the nodes whose layers move at the end of a step, if a layer stands in several places.
 
         Constants do too: what a layer remembers until then may lie in their memory.
         """
@@ -227,7 +227,7 @@ class Graph(Container):
     def _read(self, name: str, values: dict[str, Any]) -> Any:
         """Returns what a node reads: a tensor, or a tuple of several; drops values that nobody reads after it."""
         node = self.plan[name]
-        read = tuple(values[source] for source in node.reads or self.inputs[:1])  # which a constant leaves alone
+        read = tuple(values[source] for source in node.reads or self.inputs[:1])  # which a constant ignores
         for source in node.last:
             del values[source]
         return read[0] if len(read) == 1 else read
@@ -246,7 +246,7 @@ class Graph(Container):
         late = self._late if context.gathered is None else set()
         gathering = context._replace(gathered=gathered) if late else context
         for name, remembered in traces:
-            if name not in errors:  # nothing below learns, or the node above it is one of the user's own
+            if name not in errors:  # nothing below learns, or the node above is user-defined
                 if self.layer_of(name).learns:
                     raise self._without_feedback(name)
                 continue
@@ -294,7 +294,7 @@ def last_first(traces: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _check_gathers(name: str, layer: nn.Module, *, traces_again: bool) -> None:
-    """Raises where a layer, or one in it, moves at every error that it receives, or is traced otherwise again."""
+    """Raises if a layer, or one in it, moves at every error, or would be traced differently the second time."""
     again = traces_again or any(getattr(part, "traces_again", False) for part in layer.modules())
     if again and any(isinstance(part, Recruiting) for part in layer.modules()):
         raise BrodmannError(

@@ -38,7 +38,7 @@ class Local(Layer):
 
         Args:
             operation: A module or function of one tensor, in a `Graph` of as many as the node reads, which must treat
-                every sample alone. It is put into inference mode; dropout is drawn by `trace` alone.
+                samples independently. It is put into inference mode; only `trace` draws dropout.
 
         Raises:
             BrodmannError: It is a class, or a module that has parameters or buffers, overwrites its input, or mixes the
@@ -186,7 +186,7 @@ class Sum(WithPullBack):
         return total
 
     def with_pull_back(self, x: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, Callable[[Tensor], Any]]:
-        """Returns the sum and what hands the error to each of its parts."""
+        """Returns the sum, and a function that passes the error to each of its parts."""
         if isinstance(x, Tensor):
             return x, lambda error: error
         return self(*x), lambda error: (error,) * len(x)
@@ -209,7 +209,7 @@ class RMSNorm(WithPullBack):
     def with_pull_back(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Returns the output and what carries an error ``e`` down: ``s (e - y mean(y e))``, with ``y = s x``.
 
-        It remembers x and s alone; autograd's general way would keep y too, and costs several times as long.
+        It remembers only x and s; autograd would keep y too, and take several times as long.
         """
         y, scale = norm(x, _EPSILON)
         return y, partial(norm_down, x, scale)

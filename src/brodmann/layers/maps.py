@@ -30,9 +30,9 @@ class Maps(Gathering):
         gated: Whether the gate multiplies the area's part.
         pooling: Extra decay on the areas' own parts.
         shared: ``W0``, (1, out, in), with biases ``b0``, (1, out), or None.
-        areas: ``D`` and ``d`` of all areas, or None where the shared part is all.
-        feedback: Its way down, or None.
-        merged: Whether `merge_parts` made it a layer for inference alone.
+        areas: ``D`` and ``d`` of all areas, or None if there is only the shared part.
+        feedback: Its feedback path, or None.
+        merged: Whether `merge_parts` made it a layer for inference only.
     """
 
     shared = Held[Slab | None]()
@@ -106,7 +106,7 @@ class Maps(Gathering):
 
     @property
     def one_map(self) -> Tensor | None:
-        """The map (out, in), where the shared part is all; None where it depends on the area."""
+        """The map (out, in), if there is only the shared part; None if it depends on the area."""
         return self.shared.value[0] if self.shared is not None and self.areas is None else None
 
     @property
@@ -189,7 +189,7 @@ class Maps(Gathering):
         return not by_rows and self._map.dtype != torch.bfloat16
 
     def move_by_gradient(self, gradient: Tensor, of_bias: Tensor, context: Context) -> None:
-        """Moves the one map, and feedback weights that follow it, by (out, in) and (out,), where it learns so."""
+        """Moves the one map, and feedback weights that follow it, by (out, in) and (out,): see `learns_by_gradient`."""
         assert self.shared is not None
         gradient, of_bias = context.summed(gradient, of_bias)
         lr, feedback_lr = context.lr_of(self, "shared"), context.lr_of(self, "feedback")

@@ -160,5 +160,5 @@ def _pair(name: str, value: Any, *, least: int) -> tuple[int, int]:
 
 
 def _as_text(pair: tuple[int, int]) -> str:
-    """Returns a pair as messages show it: one number where both are equal."""
+    """Returns a pair as messages show it: one number if both are equal."""
     return str(pair[0]) if pair[0] == pair[1] else str(pair)

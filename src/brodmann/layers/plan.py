@@ -1,4 +1,4 @@
-"""Plan: what each node of a `Graph` reads, and what follows from that alone."""
+"""Plan: what each node of a `Graph` reads, and what follows from that."""
 
 from __future__ import annotations
 

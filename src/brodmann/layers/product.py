@@ -18,7 +18,7 @@ from .weights import Operation, ProductTrace, Weights, check_operation, traced_p
 
 
 class Product(Weights):
-    """A map of any form, ``y = f(x, W)``, where f is linear in x and linear in W.
+    """A map of any form, ``y = f(x, W)``, with f linear in x and linear in W.
 
     For what an `AreaLinear` cannot say: convolutions of several groups, transposed ones, those of volumes, and products
     that are written out, such as `torch.einsum`. One map serves every sample: it has no areas. With ``e = dL/dy`` as
@@ -29,7 +29,7 @@ class Product(Weights):
     - ``W <- W - lr u``, u what the rule makes of ``d<e, f(x, W)> / dW``, at the rate of shared parts. `KolenPollack`
       moves B likewise.
 
-    PyTorch's formula for f alone is used, once with B and once for W: no forward weight is transported. Source: our
+    Only PyTorch's derivative of f is used, once with B and once for W: no forward weight is transported. Source: our
     choice; for convolutions as in Akrout et al. (2019).
     """
 
@@ -46,14 +46,14 @@ class Product(Weights):
 
         Args:
             operation: f, of an input (samples, ...) and weights, such as ``partial(torch.conv2d, groups=4)``. It must
-                be linear in each of the two, which is not checked, and treat every sample alone. In a `Graph` it may
+                be linear in each of the two, which is not checked, and treat samples independently. In a `Graph` it may
                 take further tensors after them, which its node reads after the input, and through which no error goes:
                 such as which of several weights each row goes to.
             weight: W as it starts, (out, ...), of at least two dimensions. Feedback paths take it as a matrix
                 (out, in), all dimensions but the first flattened. B starts at the scale of W; fixed random and
                 sign-symmetric feedback have that of weights of standard deviation ``1 / sqrt(in)`` instead.
-            feedback: Its way down, as for `AreaLinear`, if errors go down by one matrix, which stays or moves as W
-                does. None where nothing below learns.
+            feedback: Its feedback path, as for `AreaLinear`; it must send errors down by one matrix, which stays or
+                moves as W does. None if nothing below learns.
             update: Rule that moves W. Default plain SGD. Under `RLS`, which asks for rows of inputs, W stays.
             storage: As for `AreaLinear`.
 

@@ -22,7 +22,7 @@ from .recurrent import Recurrent
 
 
 class Recomputed(Sequential):
-    """Layers one after the other, in segments: each remembers its input alone, and computes its traces again.
+    """Layers one after the other, in segments: each remembers only its input, and computes its traces again.
 
     Of n equal layers in k segments it holds the inputs of k segments and the traces of n / k layers at a time, by one
     more forward pass, whatever k is. Weights have not moved in between, and the generator is rewound, so that every
@@ -39,7 +39,7 @@ class Recomputed(Sequential):
         Args:
             *layers: As for `Sequential`.
             segments: Into how many parts of equally many layers they fall, at most as many as there are layers. Default
-                None: the square root of their number, which needs least memory where traces are as large as inputs.
+                None: the square root of their number, which needs least memory if traces are as large as inputs.
 
         Raises:
             BrodmannError: As `Sequential`; segments is no whole number from 1 to the number of layers; or the steps of
@@ -78,7 +78,7 @@ class Recomputed(Sequential):
 
 
 class RecomputedGraph(Graph):
-    """A `Graph` whose nodes fall into segments, likewise: each remembers the values that it and later ones read.
+    """A `Graph` in segments of nodes: each remembers only the values that it and later ones read, see `Recomputed`.
 
     A segment begins where few values are read later on, such as before a residual block, within half a segment of where
     it would begin if all were of one size. Numbers and names are those of `Graph`. A layer in several nodes whose
@@ -98,8 +98,8 @@ class RecomputedGraph(Graph):
 
         Args:
             nodes: As for `Graph`.
-            inputs: Likewise.
-            outputs: Likewise.
+            inputs: As for `Graph`.
+            outputs: As for `Graph`.
             segments: As for `Recomputed`, of nodes.
 
         Raises:
@@ -170,7 +170,7 @@ class _Segment(NamedTuple):
 
 
 def _check_steps(module: nn.Module) -> None:
-    """Raises where the steps of a layer recruit one after the other, and would be traced otherwise again."""
+    """Raises if the steps of a layer recruit in turn, so that it would be traced differently the second time."""
     for part in module.modules():
         if isinstance(part, Recurrent) and isinstance(part.states.router, Recruiting):
             raise BrodmannError(

@@ -51,7 +51,7 @@ class Recurrent(Container):
         """Takes both maps and the cell.
 
         Args:
-            inputs: ``W``, from what comes to ``gates * units``; without feedback where nothing below learns.
+            inputs: ``W``, from what comes to ``gates * units``; without feedback if nothing below learns.
             states: ``U``, from units to ``gates * units``.
             cell: `Elman`, `GRU`, `LSTM`, or one of your own.
 
@@ -126,7 +126,7 @@ class Recurrent(Container):
         return (x.new_zeros(x.shape[0], self.units),) * self.cell.states
 
     def _next(self, state: Any, before: State) -> State:
-        """Returns a state, once checked: a cell may be a user's own."""
+        """Returns a state, once checked, since a cell may be user-defined."""
         shapes = [tuple(part.shape) for part in state] if isinstance(state, tuple) else type(state).__name__
         if shapes != [tuple(part.shape) for part in before]:
             raise BrodmannError(
@@ -157,7 +157,7 @@ def _of_all(steps: list[AreaTrace]) -> AreaTrace:
 
 
 def _at_step(context: Context, step: int, steps: int) -> Context:
-    """Returns the context of one step, with the weights of that step where every step has its own."""
+    """Returns the context of one step, with the weights of that step if every step has its own."""
     weight = context.weight
     if weight is None or weight.ndim < 2 or weight.shape[1] != steps:
         return context

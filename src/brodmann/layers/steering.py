@@ -29,7 +29,7 @@ class Steering(NamedTuple):
     layer: Layer
 
     def choose(self, x: Tensor, context: Context) -> Route:
-        """Routes the samples of a step, x (rows, in); where it recruits, new ones first get areas, copies of others.
+        """Routes the samples of a step, x (rows, in); if it recruits, new ones first get areas, copies of others.
 
         Samples of weight 0 recruit none: they count as if they were not there.
         """

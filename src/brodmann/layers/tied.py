@@ -40,7 +40,8 @@ class TiedWeights(Weights):
 
         Args:
             weight: W as it starts, (out, ...), of at least two dimensions.
-            feedback: The way down of all products that read it, as for `Product`. None where nothing below them learns.
+            feedback: The feedback path of all products that read it, as for `Product`. None if nothing below them
+                learns.
             update: Rule that moves W. Default plain SGD. Under `RLS` W stays.
 
         Raises:
@@ -90,7 +91,7 @@ class TiedProduct(Layer):
     """
 
     def __init__(self, operation: Operation, weights: TiedWeights, *, lowest: bool = False) -> None:
-        """Takes the operation; the weights are held by their own node alone.
+        """Takes the operation; only their own node holds the weights.
 
         Args:
             operation: f, as for `Product`.
@@ -116,7 +117,7 @@ class TiedProduct(Layer):
 
     @property
     def shared(self) -> Slab:
-        """Where W lies, as a matrix."""
+        """The slab that holds W as a matrix."""
         return self.weights.shared
 
     @property
@@ -126,7 +127,7 @@ class TiedProduct(Layer):
 
     @property
     def feedback(self) -> Feedback | None:
-        """Its way down, which all products by these weights share."""
+        """Its feedback path, which all products by these weights share."""
         return None if self.lowest else self.weights.feedback
 
     @property

@@ -17,8 +17,8 @@ from ..storage import computing, storage_dtype
 from ..updates import SGD, UpdateRule, check_rule
 
 Operation = Callable[..., Tensor]
-"""A function of an input (samples, ...) and weights, linear in each of the two, which treats every sample alone. What
-it takes after them tells it what to do, and has no derivative: which of several weights a row goes to, say."""
+"""A function of an input (samples, ...) and weights, linear in each of the two, which treats samples independently.
+Further arguments, such as which of several weights a row goes to, have no derivative."""
 
 
 class NoWayDownError(BrodmannError):
@@ -148,7 +148,7 @@ def traced_product(operation: Operation, x: Tensor, weight: Tensor, *others: Ten
 
 
 def check_operation(operation: Operation, owner: str) -> None:
-    """Raises where something is no function of inputs and weights; the owner is the layer that takes it."""
+    """Raises if something is no function of inputs and weights; the owner is the layer that takes it."""
     if not callable(operation) or has_parameters(operation):
         raise BrodmannError(
             f"Expected the operation of a {owner} to be a function of inputs and weights, without parameters of its "

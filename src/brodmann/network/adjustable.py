@@ -69,7 +69,7 @@ class Adjustable(HoldsLoss):
 
     @property
     def update_rule(self) -> UpdateRule | None:
-        """Rule that all of it follows; None where layers or routers follow several, or none. May be replaced.
+        """Rule that all of it follows; None if layers or routers follow several, or none. May be replaced.
 
         All that follow a rule then follow the new one, see `Layer.update_rule`. The learning rate stays.
 

@@ -58,7 +58,7 @@ class Agreement:
             lr: Learning rate of the step.
             counts: n, see `brodmann.losses.facts.LossTraits.counts_for`.
             sums: Whether the loss is a sum over samples.
-            batch: Stands for the whole batch; 0 where processes bring samples of their own.
+            batch: Stands for the whole batch; 0 if processes bring samples of their own.
             settings: Stands for the settings of the network.
             shapes: Stands for those shapes of samples that must be the same.
             seed: Random numbers of the update, which must be the same, follow from that of the first process.

@@ -25,17 +25,17 @@ class Captured:
     The first call of `learn`, or of inference, on batches of one size is an ordinary one. During the second, all that
     it computes is recorded: operations of PyTorch, and calls of the compiled kernels. Further ones make just these
     calls, in memory that is kept, without the Python between them, which takes most of the time of a small step. A call
-    is an ordinary one again, and one more is recorded, where
+    is an ordinary one again, and one more is recorded, if
 
     - a batch has another size or dtype;
-    - the network has changed other than by learning: a setting such as ``frozen`` or ``rates``, a part of it, where a
-      tensor lies.
+    - the network has changed other than by learning: a setting such as ``frozen`` or ``rates``, a part of it, or the
+      memory of a tensor.
 
-    Calls stay ordinary ones where an observer or a rate of 0 is given; where a batch is not contiguous; where a batch
-    or an output is more than one tensor, or on a GPU; without compiled kernels; under autocast and hooks; where
-    autograd follows; while another thread makes a call; for batches of a ninth size; and where a step looks at its own
-    numbers: areas that recruit or are protected, rules without a compiled kernel (`Muon`, `RLS`, one of your
-    own), dropout in `Recomputed`, a loss of your own that does. `refusal` says why a call was an ordinary one.
+    Calls stay ordinary ones if an observer or a rate of 0 is given; if a batch is not contiguous; if a batch or an
+    output is more than one tensor, or on a GPU; without compiled kernels; under autocast and hooks; if autograd
+    follows; while another thread makes a call; for batches of a ninth size; and if a step reads its own numbers: areas
+    that recruit or are protected, rules without a compiled kernel (`Muon`, `RLS`, one of your own), dropout in
+    `Recomputed`, a loss of your own that does. `refusal` says why a call was an ordinary one.
 
     Source: CUDA graphs, which do the same on GPUs; for steps in place, our choice.
 
@@ -51,8 +51,8 @@ class Captured:
             own_parts: Whether what goes through layers, functions or a loss of your own may be captured too. What they
                 do or read besides computing with tensors, such as counting steps, drawing from NumPy, a list of tensors
                 of earlier steps, or a number outside of the network, is then done and read only while a call is
-                recorded: what a layer remembers belongs into its buffers. Learning rates are followed where operations
-                of PyTorch take them as they are, times a number, or with a minus; a second recording, at another rate,
+                recorded: what a layer remembers belongs in its buffers. Learning rates are followed if operations of
+                PyTorch take them as they are, times a number, or with a minus; a second recording, at another rate,
                 shows where other numbers are computed from them, and such steps stay ordinary ones. Default False: so
                 do all through parts of your own.
 
@@ -113,7 +113,7 @@ class Captured:
 
     @property
     def refusal(self) -> str | None:
-        """Why calls like the last one, a step or inference, are not captured; None where they are, or may yet be."""
+        """Why calls like the last one, a step or inference, are not captured; None if they are, or may yet be."""
         return self._refusal or self._last.refusal
 
     @property
@@ -127,7 +127,7 @@ class Captured:
         return self._learning.memory + self._inference.memory
 
     def _replayed(self, x: Any) -> Any:
-        """Computes the output by a recording, or while recording; returns None where an ordinary call is due."""
+        """Computes the output by a recording, or while recording; returns None if an ordinary call is due."""
         if not self._free.acquire(blocking=False):
             return None
         try:
@@ -143,7 +143,7 @@ class Captured:
     def _step(
         self, x: Any, target: Any, weight: Any, lr: float | None, observe: Observer | None, *, with_output: bool
     ) -> tuple[Tensor, Any] | None:
-        """Makes a step by a recording, or while recording; returns None where an ordinary step is due."""
+        """Makes a step by a recording, or while recording; returns None if an ordinary step is due."""
         if not self._free.acquire(blocking=False):
             return None
         try:
@@ -160,13 +160,13 @@ class Captured:
             self._free.release()
 
     def _uncommon(self, rate: Any, observe: Observer | None) -> str | None:
-        """Returns why a step is an ordinary one, whatever its batch is; None where it need not be."""
+        """Returns why a step is an ordinary one, whatever its batch is; None if it need not be."""
         if observe is not None:
             return "an observer watches the step"
         if not isinstance(rate, float | int) or not 0 < rate < math.inf:
             return f"the learning rate, {rate!r}, is no plain number above 0"
         if type(self.network).learn is not Network.learn:  # a subclass does more than is recorded here
-            return f"{type(self.network).__name__} learns in a way of its own"
+            return f"{type(self.network).__name__} overrides learn"
         if torch.is_inference_mode_enabled():
             return "torch.inference_mode is on"
         return None
@@ -196,7 +196,7 @@ def _unfit(x: Any) -> str | None:
 
 
 def _unusual() -> str | None:
-    """Returns why nothing is captured now; None where kernels are active, and nobody follows what PyTorch does."""
+    """Returns why nothing is captured now; None if kernels are active, and nobody follows what PyTorch does."""
     if not library.active():
         return "no compiled kernels are active: `brodmann doctor` says why"
     if torch.is_autocast_enabled("cpu"):

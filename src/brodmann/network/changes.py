@@ -12,7 +12,7 @@ from torch import Tensor, nn
 class Changes:
     """Counts the steps of a network, and knows where its tensors lie.
 
-    It walks through the network at the first look, and again where something was replaced: a walk in every look would
+    It walks through the network at the first look, and again if something was replaced: a walk in every look would
     take a tenth of a small step. Parts that hold no tensors at that time are not looked into for any later on.
     """
 

@@ -22,7 +22,7 @@ exactly 0 does not stop it: in a narrow layer, or for equal samples, all units m
 class Watch:
     """Collects the norm of the error at every layer during one step.
 
-    Where a network has several outputs, no single error is that of all.
+    If a network has several outputs, no single error stands for all of them.
     """
 
     def __init__(self) -> None:
@@ -41,9 +41,9 @@ class Watch:
         return len(self.norms) > 1 and self.norms[0][1] > 0 and not any(norm for _, norm in self.norms[1:])
 
     def check(self, network: Any, output: Any) -> None:
-        """Raises where an error is not finite, or far from the first, the output error, or a router is not finite.
+        """Raises if an error is not finite, or far from the first, the output error, or a router is not finite.
 
-        Where there are several outputs, the largest of all errors stands for it.
+        With several outputs, the largest of all errors takes the place of the first.
         """
         for name, part in network.named_modules():
             # Its choices stay valid, all of one cell, so that the loss does not show it.
@@ -80,8 +80,8 @@ def check_loss(network: Any, loss: Tensor, x: Several) -> None:
     if layer is None:
         raise DivergenceError(
             f"The loss is {float(loss)}, but all outputs are finite: look at targets and weights and loss. Of a "
-            "function of your own, a mean over targets none of which counts is NaN, as in a batch of padding alone. "
-            "Lower the learning rate where outputs have become large."
+            "function of your own, a mean over targets none of which counts is NaN, as in a batch that is all padding. "
+            "Lower the learning rate if outputs have become large."
         )
     where = f"NaN or infinite values first appear in layer '{layer}'"
     if not all(tensor.isfinite().all() for tensor in network.get_submodule(layer).parameters()):
@@ -98,7 +98,7 @@ def _first_not_finite(network: Any, x: Several) -> str | None:
 
     def look(name: str, _: Any, __: Any, output: Any) -> None:
         numbers = output.gate if isinstance(output, Route | Choice) else output
-        if isinstance(numbers, Tensor) and not torch.isfinite(numbers).all():  # a user's own parts may return anything
+        if isinstance(numbers, Tensor) and not torch.isfinite(numbers).all():  # user-defined parts may return anything
             found.append(name)
 
     # A baseline is made of PyTorch's own.

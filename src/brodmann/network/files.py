@@ -37,7 +37,7 @@ def check_savable(body: Layer) -> None:
             checkpoint.
 
     Warns:
-        UserWarning: A layer or feedback path of a user's own keeps a tensor that files do not hold.
+        UserWarning: A user-defined layer or feedback path keeps a tensor that files do not hold.
     """
     for name, part in body.named_modules():
         if type(part).get_extra_state is not nn.Module.get_extra_state:
@@ -50,7 +50,7 @@ def check_savable(body: Layer) -> None:
                 warn(
                     f"{type(part).__name__} ('{name}') keeps the tensor '{kept}' as a plain attribute, which is "
                     f"neither saved nor moved to other devices: keep it with self.register_buffer('{kept}', ...), and "
-                    "persistent=False where files need not hold it."
+                    "persistent=False if files need not hold it."
                 )
 
 
@@ -68,7 +68,7 @@ def read_network(path: Path, body: Layer | None, loss: Loss | None) -> tuple[Lay
         loss: None for the one that the file names.
 
     Raises:
-        BrodmannError: The body is not a layer, as where it is a whole `Network`.
+        BrodmannError: The body is not a layer, for example a whole `Network`.
         CheckpointError: The file is missing, damaged, of another design, or needs a body or a loss.
     """
     if not (body is None or isinstance(body, Layer)):

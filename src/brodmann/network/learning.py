@@ -33,7 +33,7 @@ class Pending(NamedTuple):
     Attributes:
         output: What the forward pass returned.
         trace: What the layers remember of it.
-        context: What they are told in this step.
+        context: What they were given for this step.
     """
 
     output: Any
@@ -45,7 +45,7 @@ class Learning(Adjustable):
     """A body of layers that makes steps: forward pass, error of the output, error pass.
 
     Attributes:
-        lr: Learning rate where a call gives none.
+        lr: Learning rate unless a call gives one.
     """
 
     def __init__(self, body: Layer, loss: Loss | None, lr: float, rates: Rates | None, clip: float | None) -> None:
@@ -73,7 +73,7 @@ class Learning(Adjustable):
             target: What the loss compares with: classes (batch, ...) int64 for `CrossEntropy`, real values shaped like
                 the output for `MeanSquaredError`, either for `SumOfSquares`. A loss of your own may ask for several
                 tensors (batch, ...), as a tuple or a dictionary.
-            weight: Weight of each sample, or of each target where a sample has several, (batch, ...); or None. A sample
+            weight: Weight of each sample, or of each target if a sample has several, (batch, ...); or None. A sample
                 of weight 0 contributes no gradient and recruits no area. Its area still counts as chosen, so decay, and
                 what else a rule does without a gradient, applies there, and routers count the sample for their balance
                 and as evidence of conflict.
@@ -87,10 +87,10 @@ class Learning(Adjustable):
         Raises:
             BrodmannError: The batch is empty, a shape or a target does not fit, the learning rate is negative, or
                 autograd waits for an error of x, which `learn_with_error` returns.
-            DivergenceError: The loss or its derivative is not finite, as where a sample holds NaN. Nothing has moved
-                then. This is checked only on the CPU: elsewhere it would make every step wait for the device. Inputs
-                that the loss never sees, such as pixels that no patch holds, are not looked at. With `RLS` it is also
-                raised where the inputs of a layer are too large to be told apart: layers above it have moved then.
+            DivergenceError: The loss or its derivative is not finite, for example because a sample holds NaN. Nothing
+                has moved then. This is checked only on the CPU: elsewhere it would make every step wait for the device.
+                Inputs that the loss never sees, such as pixels that no patch holds, are not looked at. With `RLS` it is
+                also raised if the inputs of a layer are too large to be distinguished: layers above it have moved then.
         """
         loss, _ = self.learn_with_output(x, target, weight, lr=lr, observe=observe)
         return loss
@@ -120,11 +120,11 @@ class Learning(Adjustable):
     ) -> tuple[Tensor, Tensor]:
         """As `learn`; returns the loss and ``dL/dx`` as the feedback sees it, shaped like x, from before the step.
 
-        ``x.backward(error)`` hands it on to autograd, which then trains what x comes from. Routes send no error down.
+        ``x.backward(error)`` passes it to autograd, which then trains what x comes from. Routes send no error down.
 
         Raises:
-            BrodmannError: As `learn`, or the body computes no error of its input, as where its lowest layer has no
-                feedback. Nothing has moved then, unless a layer of your own returns none and does not say so.
+            BrodmannError: As `learn`, or the body computes no error of its input, for example because its lowest layer
+                has no feedback. Nothing has moved then, unless a layer of your own returns none and does not say so.
         """
         if not (isinstance(x, Tensor) and x.is_floating_point() and self.body.sends_down):
             raise BrodmannError(
@@ -132,7 +132,7 @@ class Learning(Adjustable):
                 "feedback path. Whole numbers have none, and neither do several inputs."
             )
         loss, _, error = self._step(x, target, weight, lr, observe)
-        if error is None:  # of a layer of a user's own that says otherwise
+        if error is None:  # from a user-defined layer whose sends_down says otherwise
             raise BrodmannError(
                 "The lowest layer of this body returned no error from `learn`, although it sends one down: return it "
                 "there, or set sends_down = False in its class. The step was made."
@@ -164,7 +164,7 @@ class Learning(Adjustable):
             target: What layers and feedback paths of your own read as ``context.target``, if they do.
             weight: Weights of samples, for routers and rules that count samples. The error must include them.
             lr: As for `learn`.
-            observe: Likewise.
+            observe: As for `learn`.
 
         Raises:
             BrodmannError: As `learn`.
@@ -182,7 +182,7 @@ class Learning(Adjustable):
     def _step(
         self, x: Several, target: Several, weight: Tensor | None, lr: float | None, observe: Observer | None
     ) -> tuple[Tensor, Any, Any]:
-        """Makes a step, see `learn`; returns loss, output, and the error of x, None where nothing sends one down."""
+        """Makes a step, see `learn`; returns loss, output, and the error of x, None if nothing sends one down."""
         pending, error, loss = self.forward_pass(x, target, weight, lr, observe)
         return loss, pending.output, self.error_pass(pending, error)
 
@@ -208,7 +208,7 @@ class Learning(Adjustable):
         """Makes the second half, by ``dL/d output``: all layers learn.
 
         Returns:
-            The error of x; None where nothing sends one down.
+            The error of x; None if nothing sends one down.
         """
         if pending.context.lr > 0:
             replayed(self._changes.add_step)
@@ -221,7 +221,7 @@ class Learning(Adjustable):
 
     @contextmanager
     def _computing(self, x: Several) -> Iterator[None]:
-        """Computes in the network's own dtypes; says of what goes wrong inside where that was, and what to do."""
+        """Computes in the network's own dtypes; makes errors raised inside say where they arose, and what to do."""
         with autocast_off(parts_in(x)[0]):
             try:
                 yield
@@ -252,7 +252,7 @@ class Learning(Adjustable):
         lr: float | None = None,
         observe: Observer | None = None,
     ) -> Context:
-        """Returns what layers are told in a step of this network; arguments as of `learn`.
+        """Returns what layers are given in a step of this network; arguments as for `learn`.
 
         Raises:
             BrodmannError: The learning rate is negative.
@@ -287,13 +287,13 @@ class Learning(Adjustable):
     def output_error(self, output: Several, target: Several, weight: Tensor | None = None) -> tuple[Any, Tensor]:
         """Returns ``dL/d output`` and the loss. Autograd, if used, differentiates the loss only, never a layer.
 
-        Where there are several outputs, one that the loss leaves out has an error of 0.
+        With several outputs, one that the loss leaves out has an error of 0.
         """
         return error_and_loss(self.loss, output, target, weight)
 
 
 def check_alone(x: Several) -> None:
-    """Raises where autograd waits for an error of samples, which a step would not return."""
+    """Raises if autograd waits for an error of samples, which a step would not return."""
     if torch.is_grad_enabled() and any(getattr(part, "requires_grad", False) for part in parts_in(x)):
         raise BrodmannError(
             "x requires a gradient, which this call would not compute: to train what x comes from, write "

@@ -21,14 +21,14 @@ def learning_layers(body: Layer) -> list[tuple[str, Layer]]:
 
 
 def check_names(parts: Iterable[str], layers: Mapping[str, Layer]) -> None:
-    """Raises where a name, which may stand for several layers, stands for none."""
+    """Raises if a name, which may stand for several layers, stands for none."""
     for part in parts:
         if not any(is_within(name, part) for name in layers):
             raise unknown_name("layer", part, layers)
 
 
 def names_in(names: Any) -> list[str]:
-    """Returns names of layers as a list; raises where they are anything else."""
+    """Returns names of layers as a list; raises if they are anything else."""
     listed = None if isinstance(names, str | Mapping) or not isinstance(names, Iterable) else list(names)
     if listed is None or not all(isinstance(name, str) for name in listed):
         raise BrodmannError(f"Expected frozen_layers to be a list of names, got {names!r}.")
@@ -36,7 +36,7 @@ def names_in(names: Any) -> list[str]:
 
 
 def check_once(body: Layer) -> None:
-    """Raises where a part that learns stands in two places of a body: it would move twice a step."""
+    """Raises if a part that learns stands in two places of a body: it would move twice a step."""
     places: dict[nn.Module, str] = {}
     for name, part in body.named_modules(remove_duplicate=False):
         moves = part.can_learn if isinstance(part, Layer) else isinstance(part, Router)

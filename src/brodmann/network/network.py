@@ -55,8 +55,8 @@ class Network(Learning):
             body: The layers.
             loss: Any callable ``(output, target, weight or None) -> scalar``, or a loss of PyTorch. Default
                 cross-entropy; `SumOfSquares` for a body that follows `RLS`, which asks for it.
-            lr: Learning rate of `learn` where none is given. Default that of the layers' update rules, the smallest
-                where they differ: 3e-3 with `Adam` and `Muon`, ``0.3 (1 - momentum)`` with `SGD`, 1 with `RLS`.
+            lr: Learning rate of `learn` if a call gives none. Default that of the layers' update rules, the smallest
+                if they differ: 3e-3 with `Adam` and `Muon`, ``0.3 (1 - momentum)`` with `SGD`, 1 with `RLS`.
             rates: Multiples of the learning rate for each part. Default 1 each.
             clip: Largest Frobenius norm, over the whole batch, of the error that enters a layer with weights, or a
                 tensor of the network's own. Each scales a larger one down to this norm. Default none.
@@ -113,7 +113,7 @@ class Network(Learning):
     def forward(self, x: Several) -> Any:
         """Inference: x (batch, ..., in); returns (batch, ..., outputs), logits for a classifier.
 
-        Where the body is a `Graph` of several inputs or outputs, these are tuples or dictionaries of tensors.
+        If the body is a `Graph` of several inputs or outputs, these are tuples or dictionaries of tensors.
         """
         check_several(x=x)
         if not isinstance(x, Tensor):
@@ -224,7 +224,7 @@ class Network(Learning):
             loss: Loss of the network. Default the saved one, if it is one of this package's.
 
         Raises:
-            BrodmannError: The body is not a layer, as where it is a whole network.
+            BrodmannError: The body is not a layer, for example a whole network.
             CheckpointError: The file is missing, damaged, of another design, or needs a body or a loss.
         """
         body, loss, settings = read_network(Path(path), body, loss)
@@ -257,7 +257,7 @@ def check_network(network: Any) -> None:
 
 
 def copy_of(network: Network) -> Network:
-    """Returns a copy; where the loss holds what cannot be copied, such as a lock, both share the loss."""
+    """Returns a copy; if the loss holds what cannot be copied, such as a lock, both share the loss."""
     try:
         return deepcopy(network)
     except Exception:  # whatever the loss raises; what fails elsewhere is raised again

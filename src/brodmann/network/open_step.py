@@ -17,7 +17,7 @@ class OpenStep:
 
     Attributes:
         output: (batch, ..., outputs), as `Network.forward` returns it, but as learning computes it: with dropout, and
-            by the statistics of the batch where there are batch norms. A tensor of its own for autograd.
+            by the statistics of the batch if there are batch norms. For autograd it is a leaf.
     """
 
     def __init__(self, x: Several, output: Any, down: Callable[[Any], Any], state: Callable[[], Any]) -> None:
@@ -39,16 +39,16 @@ class OpenStep:
         """Makes the step: moves the network by ``dL/d output``; once, and before the network learns anything else.
 
         Args:
-            error: Shaped as the output, or several of such tensors: (batch, ..., outputs). Where the loss is a mean
+            error: Shaped as the output, or several of such tensors: (batch, ..., outputs). If the loss is a mean
                 over samples, the factor ``1 / batch`` is in it.
 
         Returns:
-            ``dL/dx`` as the feedback sees it, shaped like x; None where the body sends no error down.
+            ``dL/dx`` as the feedback sees it, shaped like x; None if the body sends no error down.
 
         Raises:
             BrodmannError: The error is not shaped as the output, the step was made already, samples or output were
                 changed in place, or the network has learned, or was changed, since `Network.trace`.
-            DivergenceError: The error is not finite; looked at on the CPU alone. Nothing has moved then.
+            DivergenceError: The error is not finite; checked only on the CPU. Nothing has moved then.
         """
         if self._down is None:
             raise BrodmannError("This step was made already: call trace again, and learn by what it returns.")

@@ -13,7 +13,7 @@ from .contents import everything_in
 
 
 def own_part(network: nn.Module, *others: Any) -> str | None:
-    """Returns where a module, function or other object of a user's own is, None where there is none."""
+    """Returns where a user-defined module, function or other object is, None if there is none."""
     return next((name for name, value in everything_in(network, *others) if _is_own(value)), None)
 
 

@@ -34,14 +34,14 @@ class Parallel:
     """Data-parallel training: every process holds a copy of the network and contributes samples to each step.
 
     A step is that of one process on all of the samples, up to rounding, and leaves the same network in every process,
-    bit for bit. Each computes outputs and errors of its own samples. Then processes tell one another
+    bit for bit. Each computes outputs and errors of its own samples. Then processes exchange
 
     - the gradient of what has one map, as is usual;
     - the rows of what has areas, ``(x, delta, area)``, not their gradients: by these all move the areas that were
-      chosen, so that the traffic is that of the samples, however many areas there are. Where gradients are smaller, as
-      of patches of images, they are sent instead.
+      chosen, so that the traffic is that of the samples, however many areas there are. If gradients are smaller, as
+      for patches of images, they are sent instead.
 
-    Batch norms go by the samples of their own process, as under PyTorch's ``DistributedDataParallel``; running
+    Batch norms use the samples of their own process, as under PyTorch's ``DistributedDataParallel``; running
     statistics are the mean over processes. Steps are not captured.
 
     A loss of your own is taken for a mean over samples, unless its attributes ``sums`` or ``counts_for`` say otherwise.
@@ -84,7 +84,7 @@ class Parallel:
         self.copy_first()
 
     def __call__(self, x: Several) -> Any:
-        """Inference by this process alone; see `Network.forward`."""
+        """Inference by this process only; see `Network.forward`."""
         return self.network(x)
 
     def learn(
@@ -117,7 +117,7 @@ class Parallel:
         lr: float | None = None,
         observe: Observer | None = None,
     ) -> tuple[Tensor, Any]:
-        """As `learn`; returns the loss and the output: of the whole batch, or of this process's own one."""
+        """As `learn`; returns the loss and the output: of the whole batch, or of this process's own."""
         loss, output = self._step(x, target, weight, lr, observe)
         if self._whole:
             output = of_each(lambda part: self.processes.rows(part)[0], output)
@@ -170,7 +170,7 @@ class Parallel:
         """Checks that all processes hold the same network, bit for bit: they call it agreement, now and then.
 
         Raises:
-            BrodmannError: They do not, as where processors of different kinds round differently.
+            BrodmannError: They do not, for example because processors of different kinds round differently.
         """
         digest = hashlib.sha256()
         for name, tensor in sorted(self.network.learning_state().items()):
@@ -266,13 +266,13 @@ class Parallel:
         if math.isfinite(whole) and not math.isclose(whole, made, rel_tol=1e-3, abs_tol=1e-6):
             raise BrodmannError(
                 f"The loss of a batch, {float(whole):.6g}, is not the mean of those of its shares, {made:.6g}: give "
-                f"{name_of_loss(loss)} an attribute sums = True where it is a sum over samples, or a method "
+                f"{name_of_loss(loss)} an attribute sums = True if it is a sum over samples, or a method "
                 "counts_for(target, weight, samples) that returns what it divides by."
             )
 
 
 def _check_part(name: str, part: nn.Module) -> None:
-    """Raises where a part cannot learn in several processes."""
+    """Raises if a part cannot learn in several processes."""
     if isinstance(part, Recruiting):
         raise BrodmannError(
             f"The router '{name}' recruits areas, for which it would have to see the samples of all processes: build "
@@ -280,8 +280,8 @@ def _check_part(name: str, part: nn.Module) -> None:
         )
     if isinstance(part, Layer) and part.moves and not isinstance(part, Gathering | BatchNorm):
         raise BrodmannError(
-            f"Layer '{name}' is a {type(part).__name__}, which learns by the samples of its own process alone: make it "
-            "a brodmann.layer.Gathering, which hands over what it learns from."
+            f"Layer '{name}' is a {type(part).__name__}, which learns only from the samples of its own process: make "
+            "it a brodmann.layer.Gathering, which hands over what it learns from."
         )
 
 

@@ -19,20 +19,20 @@ _MOST = 8
 _PATIENCE, _LONGEST = 8, 4096
 """By what the calls until a recording is tried again are multiplied each time, and their largest number."""
 _WORTH = 64
-"""Calls of a program after which its recording has paid: that takes as long as about ten ordinary calls."""
+"""Calls of a program after which its recording has paid off: that takes as long as about ten ordinary calls."""
 
 
 class Attempt:
     """The attempt to record a function of tensors of one size, and what came of it.
 
     Attributes:
-        program: What computes the function, where it was recorded.
+        program: What computes the function, if it was recorded.
         unchanged: How the network was then.
         ordinary_calls: How many calls came, since it was last tried, that nothing had been recorded for.
         replays: How many calls the program has made.
         wait: After how many ordinary ones it is tried (again).
-        refusal: Why the function cannot be recorded; None where that is not known.
-        constants: The rate of a recording through parts of a user's own, and the numbers in it, until one at another
+        refusal: Why the function cannot be recorded; None if that is not known.
+        constants: The rate of a recording through user-defined parts, and the numbers in it, until one at another
             rate has shown that they stay the same; else None.
     """
 
@@ -56,7 +56,7 @@ class Attempt:
         self.wait = min(_PATIENCE * self.wait, _LONGEST)
 
     def forget(self) -> None:
-        """Forgets the program of a network that has changed; where it has paid, another is recorded at once."""
+        """Forgets the program of a network that has changed; if it has paid off, another is recorded at once."""
         if self.replays >= _WORTH:
             self.wait = 1
         self.program = self.unchanged = self.constants = None
@@ -75,7 +75,7 @@ class Recorded:
     def __init__(
         self, network: Network, function: Callable[[tuple[Tensor, ...], Any], Any], *, own_parts: bool
     ) -> None:
-        """Takes the function: (tensors, rate) to tensors. ``own_parts`` says whether it may go through a user's own."""
+        """Takes the function: (tensors, rate) to tensors. ``own_parts`` says whether it may use user-defined parts."""
         self.network, self.function, self._own_parts = network, function, own_parts
         self.attempts: dict[Any, Attempt] = {}
         self.last: Attempt | None = None
@@ -83,7 +83,7 @@ class Recorded:
 
     @unrecorded
     def __call__(self, inputs: tuple[Tensor, ...], rate: float | None) -> Any:
-        """Returns what the function does, in tensors that the next call overwrites; None where an ordinary call is due.
+        """Returns what the function does, in tensors that the next call overwrites; None if an ordinary call is due.
 
         Args:
             inputs: Tensors on the CPU, contiguous, without gradients.
@@ -111,7 +111,7 @@ class Recorded:
         return made
 
     def _recorded(self, attempt: Attempt, inputs: tuple[Tensor, ...], rate: float | None) -> Any:
-        """Calls the function, and makes a program of it where it can be called again."""
+        """Calls the function, and makes a program of it if it can be replayed."""
         attempt.begin()
         network, inputs = self.network, tuple(tensor.clone() for tensor in inputs)
         own = own_part(network, network.loss)
@@ -140,7 +140,7 @@ class Recorded:
 
     @staticmethod
     def _compare(attempt: Attempt, rate: float, recorder: Recorder) -> None:
-        """Compares recordings at two rates: code of a user's own may compute numbers from them unnoticed."""
+        """Compares recordings at two rates: user-defined code may compute numbers from them unnoticed."""
         first, attempt.constants = attempt.constants, None
         if first is None or first[0] == rate:
             attempt.constants = rate, recorder.constants
@@ -149,7 +149,7 @@ class Recorded:
 
     @property
     def refusal(self) -> str | None:
-        """Why tensors of the size that came last cannot be recorded; None where they are, or may yet be."""
+        """Why tensors of the size that came last cannot be recorded; None if they are, or may yet be."""
         if self.last is not None:
             return self.last.refusal
         return f"{_MOST} sizes of batches are remembered, and this is another one" if self.attempts else None

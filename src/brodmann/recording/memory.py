@@ -21,8 +21,8 @@ class Piece:
         size: Its bytes.
         made: Number of the call that made it.
         used: Number of the last call that uses it.
-        for_kernels: Whether kernels alone may use it.
-        within: Number of an earlier piece, of the same size, in whose place it lies; None for one of its own.
+        for_kernels: Whether only kernels may use it.
+        within: Number of an earlier piece, of the same size, in whose place it lies; None if it has a place to itself.
     """
 
     size: int

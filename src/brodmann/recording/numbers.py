@@ -1,6 +1,6 @@
-"""Numbers that are others each time a recording is computed: learning rates, and answers of kernels.
+"""Numbers that differ each time a recording is computed: learning rates, and answers of kernels.
 
-Kernels may be handed them as they are, and an operation of PyTorch a rate. Whoever computes with them in another way
+Kernels take them as they are, and operations of PyTorch take a rate. Whoever computes with them in another way
 than written here gets a plain number, and the recording is given up: it would hold the number of the time when it was
 made.
 """

@@ -38,7 +38,7 @@ class Program:
             recorder: What recorded it, without a refusal.
             inputs: The tensors that it was computed from, which become the program's own.
             outputs: What was computed: tensors, in any structure.
-            rate: Learning rate with which it was recorded, None where there was none.
+            rate: Learning rate with which it was recorded, None if there was none.
         """
         results = replaced(Tensor, recorder.view_of, outputs)
         begins, size = placed(recorder.pieces)
@@ -90,10 +90,10 @@ class Program:
 
         Args:
             inputs: In shape and dtype as recorded, contiguous.
-            rate: Learning rate, above 0, None where it was recorded without one.
+            rate: Learning rate, above 0, None if it was recorded without one.
 
         Raises:
-            DoesNotFit: It would have to go another way. The generator stands where it stood.
+            DoesNotFit: The step would go another way. The generator is as it was.
         """
         for own, given in zip(self._inputs, inputs, strict=True):
             own.become(given)
@@ -112,7 +112,7 @@ class Program:
         return self.outputs
 
     def _go_by(self, rate: float) -> None:
-        """Hands on the multiples of a learning rate; raises a `DoesNotFit` where one of a tiny rate rounds to 0."""
+        """Passes on the multiples of a learning rate; raises a `DoesNotFit` if one of a tiny rate rounds to 0."""
         values = [multiple.at(rate) for *_, multiple in self._rated]
         for value, (arguments, place, _) in zip(values, self._rated, strict=True):
             if value == 0 and arguments[place] != 0:  # an ordinary call moves nothing there
@@ -123,7 +123,7 @@ class Program:
 
 
 class _Input:
-    """A tensor from which a program computes: calls are handed another in its place, or it is overwritten."""
+    """A tensor from which a program computes: calls get another in its place, or it is overwritten."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor, self.storage = tensor, tensor.untyped_storage().data_ptr()
@@ -174,7 +174,7 @@ def _laid(values: Any, room: Tensor, begins: list[int]) -> Any:
 def _answered(
     function: Callable[..., int], receivers: list[tuple[list[Any], int]], recorded: int, *arguments: Any
 ) -> None:
-    """Calls what returns a whole number, and hands it to the calls that take it."""
+    """Calls what returns a whole number, and passes it to the calls that take it."""
     answer = function(*arguments)
     if takes_addresses(function) and (answer > 0) != (recorded > 0):  # a kernel that says that it could, or could not
         raise DoesNotFit
@@ -205,8 +205,8 @@ def _into(operation: Any, arguments: list[Any], keywords: dict[str, Any], made: 
 def _writing(operation: Any, count: int) -> tuple[Any, list[str]] | None:
     """Returns the form of an operation that writes what it computes into given tensors, and what it calls them.
 
-    None where PyTorch has none, and for losses, some of which give what they write into the shape of all their terms
-    before they sum these. That of a convolution or a norm computes and then copies, as is done where there is none.
+    None if PyTorch has none, and for losses, some of which give what they write into the shape of all their terms
+    before they sum these. That of a convolution or a norm computes and then copies, as is done if there is none.
     """
     packet = operation.overloadpacket
     if packet.__name__.endswith("_loss"):

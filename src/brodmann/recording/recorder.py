@@ -41,8 +41,8 @@ class Call:
     Attributes:
         function: What is called.
         arguments: With a `View` for each tensor that a recorded call made, and itself for every other one.
-        keywords: Likewise.
-        made: Views of the tensors that it returned, where it is an operation of PyTorch that makes new ones.
+        keywords: Its keyword arguments, with views likewise.
+        made: Views of the tensors that it returned, if it is an operation of PyTorch that makes new ones.
         answer: The whole number that it returned, or None.
         dropped: Whether another call does its work.
         moves: Whether it changes what was there before the recording.
@@ -63,11 +63,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     Attributes:
         calls: What was computed, in order.
         pieces: The memory that it made.
-        refusal: Why the calls alone would not compute the same for other inputs; None where they do.
+        refusal: Why replaying the calls would not compute the same for other inputs; None if it would.
     """
 
     def __init__(self, state: Iterable[Tensor]) -> None:
-        """Expects that what is recorded moves, of all tensors that are there before, these alone."""
+        """Expects that what is recorded changes no earlier tensors but these."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.thread = threading.get_ident()
         self.calls: list[Call] = []
@@ -142,7 +142,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _records(self) -> bool:
         return self.refusal is None and not self._inside
 
-    # What others tell.
+    # What kernels and replayed functions report, see `Listener`.
 
     def hear(
         self, function: Callable[..., Any], arguments: tuple[Any, ...], answer: Any, *, moves: bool = False
@@ -168,7 +168,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self._records:
             self.pieces[self._piece_of[_storage_of(tensor)]].for_kernels = True
 
-    # What PyTorch tells.
+    # What PyTorch reports.
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:

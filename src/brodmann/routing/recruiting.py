@@ -80,7 +80,7 @@ class Recruiting(Router):
     def recruit(self, x: Tensor) -> list[tuple[int, int]]:
         """Makes the directions of new samples, x (rows, in), the next prototypes, one sample after another.
 
-        Changes prototypes alone; `AreaLinear` and `Routed` copy the parents' maps too, so that the output of a sample
+        Changes only prototypes; `AreaLinear` and `Routed` copy the parents' maps too, so that the output of a sample
         does not change by recruiting, unless a gate multiplies it, since that is a softmax over one cell more. The
         output of others may: a new cell also takes from cells that are not its parent's. Protected areas get none.
 

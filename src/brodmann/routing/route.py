@@ -28,7 +28,7 @@ class Route:
         router: The router that made it.
         x: What was routed, (rows, in).
         u: Its projection, (rows, dimension).
-        products: Products of the projection and the prototypes, ``|u| s``, (rows, cells); None where the choice did not
+        products: Products of the projection and the prototypes, ``|u| s``, (rows, cells); None if the choice did not
             need them all.
         cell: Chosen cell, (rows,) int64.
         area: Its area, (rows,) int64.
@@ -66,12 +66,12 @@ class Route:
 
     @property
     def grows(self) -> bool:
-        """Whether areas grow where gradients are in conflict, see `pulls`."""
+        """Whether areas grow when gradients are in conflict, see `pulls`."""
         return self.router.conflict is not None
 
     @cached_property
     def length(self) -> Tensor:
-        """``|u|``, (rows, 1); infinite where ``u = 0``, which has no direction: so all its scores are 0."""
+        """``|u|``, (rows, 1); infinite if ``u = 0``, which has no direction: so all its scores are 0."""
         return length_of(self.u)
 
     @cached_property
@@ -135,7 +135,7 @@ class Route:
 
         Args:
             processes: Who makes the step together.
-            x: What was routed in all processes, (all rows, in), where it is known already.
+            x: What was routed in all processes, (all rows, in), if it is known already.
         """
         if x is None:
             (x,) = processes.rows(self.x)
@@ -162,7 +162,7 @@ class Route:
 
 
 class Choice(NamedTuple):
-    """What inference needs of a route, where autograd or a compiler follows: neither traces a cached property.
+    """What inference needs of a route if autograd or a compiler follows: neither traces a cached property.
 
     Attributes:
         area: Area of each row, (rows,) int64.
@@ -174,12 +174,12 @@ class Choice(NamedTuple):
 
 
 Chosen = Route | Choice | None
-"""What an enclosing `Routed` chose for the layers inside it; None where there is none, and layers choose themselves."""
+"""What an enclosing `Routed` chose for the layers inside it; None if there is none, and layers choose themselves."""
 AnyRoute = TypeVar("AnyRoute", bound=Route | Choice)
 
 
 def checked_route(route: AnyRoute | None, x: Tensor, rows: Tensor) -> AnyRoute:
-    """Returns the route that an enclosing `Routed` hands down to a layer.
+    """Returns the route that an enclosing `Routed` passes to a layer, once checked.
 
     Args:
         route: Its choice for each row, or for each sample of (samples, ..., in).
@@ -214,7 +214,7 @@ def stack_steps(steps: Sequence[Tensor]) -> Tensor:
 def weights_of_rows(weight: Tensor, rows: int) -> Tensor:
     """Returns the weight of each row, (rows,), from weights of samples or of their targets, (samples, ...).
 
-    Rows that share a weight all have it; a row with several weights has their sum. Where weights cannot be assigned to
+    Rows that share a weight all have it; a row with several weights has their sum. If weights cannot be assigned to
     rows in this way, as after a pooling of steps, each row has the sum of its sample's weights.
     """
     if weight.numel() and rows % weight.numel() == 0:
@@ -230,7 +230,7 @@ def summed_by_sample(of_rows: Tensor, samples: int) -> Tensor:
 
 
 def length_of(u: Tensor) -> Tensor:
-    """Returns ``|u|`` of each row, (rows, 1); infinite where ``u = 0``."""
+    """Returns ``|u|`` of each row, (rows, 1); infinite if ``u = 0``."""
     length: Tensor = torch.linalg.vector_norm(u, dim=1, keepdim=True)
     return length.masked_fill(length == 0, torch.inf)
 

@@ -79,18 +79,18 @@ class Router(nn.Module):
             areas: Budget of areas, G.
             cells: Number of prototypes, M >= G. Default: G for a fixed partition, else 4 G, so that there is something
                 to split.
-            dimension: Size of the projection. Default 16: cosine in 16 dimensions tells hundreds of prototypes apart,
+            dimension: Size of the projection. Default 16: cosine in 16 dimensions distinguishes hundreds of prototypes,
                 and costs a sixteenth of a map of 256 units.
             temperature: tau of the gate, in units of a cosine. Default 0.3; 0.1 and 1 do as well (docs/results.md).
             learned: Whether the projection learns. Default True: frozen ones lost 0.6 points on one set of four, and
                 nothing noticeable on the others (docs/results.md).
-            balance_rate: Step of the load-balancing bias, which enters the choice alone, never the gate; at most 2.
+            balance_rate: Step of the load-balancing bias, which enters only the choice, never the gate; at most 2.
                 Default 0, off: it spreads the samples without gain or loss of accuracy, and every area in use costs
                 time and memory (docs/results.md).
             partition: ``"fixed"`` (cell mod G), ``"manual"`` (all cells in area 0 until areas are split by hand) or
-                ``"growing"``: the same, and areas split by themselves where their samples pull in opposite directions,
+                ``"growing"``: the same, and areas split by themselves if their samples pull in opposite directions,
                 see `Conflict`.
-            conflict: Settings of `Conflict` where the partition is growing: ``evidence``, ``opposition``,
+            conflict: Settings of `Conflict` if the partition is growing: ``evidence``, ``opposition``,
                 ``certainty``. Default its own.
             update: Rule of the projection. Default plain SGD.
 
@@ -143,8 +143,8 @@ class Router(nn.Module):
     def protected(self) -> frozenset[int]:
         """Areas whose maps, own feedback and optimiser state stay as they are, whatever their samples are.
 
-        They go on computing, their errors go down, and what is not theirs alone learns from their samples: a shared
-        part, the feedback that all share, the projection. They are not merged, do not split by themselves, and where
+        They go on computing, their errors go down, and what they share with others learns from their samples: a shared
+        part, shared feedback, the projection. They are not merged, do not split by themselves, and if
         they have no cells, no split and no new sample gives them any. May be replaced between steps, by any collection
         of areas; a state of tensors does not hold them. Default none.
 
@@ -177,7 +177,7 @@ class Router(nn.Module):
 
     @property
     def _needs_products(self) -> bool:
-        """Whether a choice needs the products with all prototypes, not the nearest alone."""
+        """Whether a choice needs the products with all prototypes, not only the nearest one."""
         return self.balance_rate > 0
 
     def _products(self, u: Tensor) -> Tensor:
@@ -191,7 +191,7 @@ class Router(nn.Module):
     def _best(self, products: Tensor, u: Tensor) -> Tensor:
         """Returns the nearest cell, with the balance taken into account, (rows,)."""
         if not self.balance_rate:
-            return products.argmax(1)  # the length changes no order; the first of equals: cell 0 where u = 0
+            return products.argmax(1)  # the length changes no order; the first of equals: cell 0 if u = 0
         length = length_of(u)
         return (self.scores(products, length) + self.balance).argmax(1).masked_fill(length[:, 0] == torch.inf, 0)
 
@@ -264,9 +264,9 @@ class Router(nn.Module):
             self.conflict.add(route.cell, route.pulls)
 
     def split(self, area: int, cells: Iterable[int] | None = None) -> int:
-        """Hands part of an area's cells to an area that has none.
+        """Gives part of an area's cells to an area that has none.
 
-        Changes the partition alone; `AreaLinear.split` and `Routed.split` copy the maps too, so that no output changes.
+        Changes only the partition; `AreaLinear.split` and `Routed.split` copy the maps too, so that no output changes.
 
         Args:
             area: The area to split.
@@ -302,7 +302,7 @@ class Router(nn.Module):
         return taken, free[0]
 
     def merge(self, kept: int, gone: int) -> None:
-        """Hands all cells of area ``gone`` to ``kept``. Changes the partition alone, see `split`.
+        """Gives all cells of area ``gone`` to ``kept``. Changes only the partition, see `split`.
 
         Raises:
             BrodmannError: Both are the same area, or one has no cells.
@@ -311,7 +311,7 @@ class Router(nn.Module):
         self.partition[self.partition == gone] = kept
 
     def check_merge(self, kept: int, gone: int) -> None:
-        """Raises where `merge` would."""
+        """Raises if `merge` would."""
         if kept == gone or not self._cells_of(kept) or not self._cells_of(gone):
             raise BrodmannError(f"Cannot merge areas {kept} and {gone}: expected two different areas that hold cells.")
         if not self.protected.isdisjoint((kept, gone)):
@@ -330,7 +330,7 @@ class Router(nn.Module):
 
 
 def cell_count(areas: int, partition: str = "fixed", cells: int | None = None) -> int:
-    """Returns how many cells a `Router` has: those asked for, else one for each area, or four where areas split."""
+    """Returns how many cells a `Router` has: those asked for, else one for each area, or four if areas split."""
     if cells is not None:
         return cells
     return areas if partition == "fixed" else 4 * int(areas)  # NumPy's small numbers overflow

@@ -1,4 +1,4 @@
-"""A rule applied: rules of a user's own, too, must move what they are given in place."""
+"""A rule applied, with checks: user-defined rules, too, must move in place what they are given."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from .rule import Factors, UpdateRule
 
 
 def rule_reads_rows(rule: UpdateRule) -> bool:
-    """Whether a rule looks at single rows, as `RLS` does, and as one of a user's own may."""
+    """Whether a rule looks at single rows, as `RLS` does, and as a user-defined one may."""
     return rule.needs_inputs or not is_ours(rule)
 
 
 def apply_rule(
     rule: UpdateRule, weight: Tensor, state: dict[str, Tensor], factors: Factors, lr: float, decay: float
 ) -> None:
-    """Moves a weight and its state in place; arguments as of `UpdateRule.apply`.
+    """Moves a weight and its state in place; arguments as for `UpdateRule.apply`.
 
     Raises:
-        BrodmannError: A rule of a user's own returns or replaces what it should have moved, or changes the factors.
-        DivergenceError: A rule of a user's own made a weight NaN or infinite by a finite gradient; on the CPU.
+        BrodmannError: A user-defined rule returns or replaces what it should have moved, or changes the factors.
+        DivergenceError: A user-defined rule made a weight NaN or infinite by a finite gradient; checked only on the
+            CPU.
 
     Warns:
-        UserWarning: A rule of a user's own moved nothing, although there is a rate.
+        UserWarning: A user-defined rule moved nothing, although the rate is above 0.
     """
     if is_ours(rule):  # watching would take a tenth of the time
         rule.apply(weight, state, factors, lr, decay)

@@ -37,7 +37,7 @@ def update_rule(name: str, **options: float) -> UpdateRule:
 
 
 def usual_rule(name: str | UpdateRule, decay: float | None = None, **options: float) -> UpdateRule:
-    """Builds a rule as the command line and the estimators do: where no decay is given, its own, or else the usual.
+    """Builds a rule as the command line and the estimators do: without a decay, with that of the rule or its usual one.
 
     A rule that is built already keeps its own decay unless one is given, and has its other settings.
     """

@@ -14,7 +14,7 @@ from ..errors import DivergenceError
 from .rule import Factors, UpdateRule
 
 UNEXPLAINED = 1e-7
-"""The least of a direction that counts as unexplained where areas merge: float32 tells no less from 0."""
+"""The least of a direction that counts as unexplained when areas merge: float32 cannot distinguish less from 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class RLS(UpdateRule):
     ``C = R R^T`` is carried by its root, ``R = (I - N) / sqrt(ridge)``, which no rounding makes negative: about 3 rows
     in^2 multiplications a step and in^2 numbers an area. A sample of weight w counts as w samples. Source: Plackett
     (1950), the root by Andrews (1968); in hidden layers Shah, Palmieri and Datum (1992); to hold what was learned Zeng
-    et al. (2019), who are told where tasks end. Per area: our choice.
+    et al. (2019), who are told when tasks end. Per area: our choice.
 
     Attributes:
         decay: Decoupled weight decay. Default 0. With a decay, old samples lose weight and the regression is not exact.
@@ -42,7 +42,7 @@ class RLS(UpdateRule):
 
     Raises:
         BrodmannError: The decay is negative, or the ridge not above 0.
-        DivergenceError: While learning: inputs are so large that they cannot be told apart.
+        DivergenceError: While learning: inputs are so large that they cannot be distinguished.
     """
 
     ridge: float = 10.0

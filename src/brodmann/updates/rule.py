@@ -23,7 +23,7 @@ class Factors:
 
     Attributes:
         delta: Gradient with respect to what the weight computes, (rows, out).
-        x: What the weight was applied to, (rows, in); None for a bias, and where ``delta`` is the gradient itself,
+        x: What the weight was applied to, (rows, in); None for a bias, and if ``delta`` is the gradient itself,
             (1, ...), as for a `Product`.
     """
 
@@ -47,7 +47,7 @@ class Factors:
     def once(self, function: Callable[[Tensor], Tensor], given: Tensor) -> Tensor:
         """Returns ``function(given)``, computed once for weights that move together and come to equal numbers here.
 
-        For what takes long, as in `Muon`: the buffers of a map and of its feedback are equal where they started and
+        For what takes long, as in `Muon`: the buffers of a map and of its feedback are equal if they started and
         learned alike.
 
         Args:
@@ -63,7 +63,7 @@ class Factors:
 
 
 LEARNING_RATE = 3e-3
-"""Where neither caller nor rule says otherwise: with Adam better than 1e-3 on validation parts, docs/results.md."""
+"""Used if neither caller nor rule gives a rate: better than 1e-3 with Adam on validation parts, docs/results.md."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,11 @@ class UpdateRule(ABC):
             inputs; otherwise its error is multiplied by w.
         scale_free: Class attribute: True if the size of a step does not depend on that of the gradient, as for Adam and
             sign rules. Areas beside a learning shared part then move at a tenth of its rate, see `Rates`.
-        recursive: Class attribute: True if one pass over single samples is all that it needs, as for `RLS`: networks
+        recursive: Class attribute: True if it needs only one pass over single samples, as `RLS`: networks
             then have `SumOfSquares` for their loss, and schedules one epoch of small batches at a constant rate.
         needs_inputs: Class attribute: True if it moves nothing without ``Factors.x``, as `RLS`: the weights of a
-            `Product` then stay as they are, and autograd, which knows gradients alone, cannot move by it.
-        usual_decay: Class attribute: the decay that the command line and estimators take where none is given.
+            `Product` then stay as they are, and autograd, which has only gradients, cannot use it.
+        usual_decay: Class attribute: the decay that the command line and estimators take if none is given.
     """
 
     decay: float = field(default=0.0, kw_only=True)
@@ -93,7 +93,7 @@ class UpdateRule(ABC):
 
     @property
     def default_lr(self) -> float:
-        """Learning rate of a network that follows the rule, where none is given."""
+        """Learning rate of a network that follows the rule, if none is given."""
         return LEARNING_RATE
 
     def state_shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
@@ -127,7 +127,7 @@ class UpdateRule(ABC):
         other_state: dict[str, Tensor],
         origin: Tensor,
     ) -> None:
-        """Makes ``weight`` and its state what both areas become where they merge, in place; by default the mean.
+        """Makes ``weight`` and its state what both areas become when they merge, in place; by default the mean.
 
         The step count becomes the larger of the two, so that Adam's moments are never corrected too strongly.
 
@@ -135,7 +135,7 @@ class UpdateRule(ABC):
             weight: (out, in) or (out,).
             state: Its buffers, as `apply` gets them.
             other: The weight of the other area, which stays as it is.
-            other_state: Its buffers, likewise.
+            other_state: Its buffers, which stay as well.
             origin: What both started from.
         """
         weight.lerp_(other, 0.5)
