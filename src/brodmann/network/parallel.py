@@ -22,7 +22,7 @@ from ..processes import MOST, Processes
 from ..routing import Recruiting
 from ..several import Several, check_batch, of_each, parts_in, rows_of, sample_count
 from .adjustable import routers
-from .agreement import Agreement, shares_of
+from .agreement import DONE, Agreement, Report, shares_of
 from .files import describe_loss
 from .learning import check_alone
 from .network import Network, check_network
@@ -143,17 +143,17 @@ class Parallel:
             facts = facts_of(self.network.loss)
             with draws:
                 pending, error, loss = self.network.forward_pass(x, target, weight, lr, observe)
-                error, loss = agreement.agree(
-                    error,
-                    loss,
+                report = Report(
+                    DONE,
                     lr=pending.context.lr,
-                    counts=facts.counts_for(target, weight, sample_count(x)),
-                    sums=facts.sums,
                     batch=batch,
                     settings=self._settings(weight),
                     shapes=self._shapes(x, weight),
                     seed=seed,
+                    counts=facts.counts_for(target, weight, sample_count(x)),
+                    loss=float(loss),
                 )
+                error, loss = agreement.agree(error, loss, report, sums=facts.sums)
                 context = pending.context._replace(processes=self.processes)
                 self.network.error_pass(pending._replace(context=context), error)
         except Exception as error:
@@ -167,7 +167,7 @@ class Parallel:
         return self._whole
 
     def check_equal(self) -> None:
-        """Checks that all processes hold the same network, bit for bit: they call it agreement, now and then.
+        """Checks that all processes hold the same network, bit for bit; all call it together, now and then.
 
         Raises:
             BrodmannError: They do not, for example because processors of different kinds round differently.
@@ -184,7 +184,7 @@ class Parallel:
             )
 
     def copy_first(self) -> None:
-        """Takes over the state of the first process's network: after a change there, all processes call it agreement.
+        """Takes over the state of the first process's network; after a change there, all processes call it together.
 
         Raises:
             BrodmannError: The networks differ in more than numbers.
