@@ -62,12 +62,18 @@ class OpenStep:
                 "The network has learned, or was changed, since trace: call trace again, and learn by what it returns "
                 "before the network learns anything else."
             )
+        error = self._checked(error)
+        down, self._down = self._down, None
+        return down(error)
+
+    def _checked(self, error: Any) -> Any:
+        """Returns an error in the form of the output, its parts in the same order."""
         if isinstance(self.output, Tensor) and isinstance(error, tuple | list) and len(error) == 1:
             error = error[0]
-        if isinstance(self.output, Mapping) and isinstance(error, Mapping) and error.keys() == self.output.keys():
+        if isinstance(self.output, Mapping):
+            if not isinstance(error, Mapping) or error.keys() != self.output.keys():
+                raise BrodmannError(f"Expected an error for each output by its name: {', '.join(self.output)}.")
             error = {name: error[name] for name in self.output}
-        elif isinstance(self.output, Mapping):
-            raise BrodmannError(f"Expected an error for each output by its name: {', '.join(self.output)}.")
         errors, outputs = parts_in(error), parts_in(self.output)
         forms = [(tuple(part.shape), part.dtype) if isinstance(part, Tensor) else type(part) for part in errors]
         wanted = [(tuple(part.shape), part.dtype) for part in outputs]
@@ -78,8 +84,7 @@ class OpenStep:
             )
         if not all(all_finite(part) for part in errors if part.is_cpu):
             raise DivergenceError("The error of the output is not finite, so that nothing was learned from it.")
-        down, self._down = self._down, None
-        return down(error)
+        return error
 
 
 def _as_text(forms: list[Any]) -> str:
