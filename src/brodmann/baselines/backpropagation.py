@@ -66,7 +66,7 @@ class Backpropagation(HoldsLoss):
             activation: A name in `brodmann.builders.ACTIVATIONS`.
             dropout: Share of hidden units switched off while learning.
             optimiser: ``"adam"`` (AdamW) or ``"sgd"`` of PyTorch, or another rule of `brodmann.updates.UPDATES` that
-                needs the gradient alone, such as ``"muon"``.
+                needs only the gradient, such as ``"muon"``.
             momentum: Momentum of SGD; other rules have their own.
             decay: Decoupled weight decay; for SGD, L2 decay, added to the gradient.
             readout_only: Whether the hidden layers stay as they were drawn: shows what learning them is worth.
@@ -74,7 +74,7 @@ class Backpropagation(HoldsLoss):
             channels: Channels of the 3 x 3 convolutions of a twin of `convnet`; depth and width are then ignored.
                 Default None: linear layers only.
             loss: As for a `Network`. Default cross-entropy.
-            lr: Learning rate where none is given. Default that which suits the optimiser, as for a `Network`.
+            lr: Learning rate if none is given. Default that which suits the optimiser, as for a `Network`.
 
         Raises:
             BrodmannError: A size is not a positive whole number, the depth is another than that of a list of widths,

@@ -11,7 +11,7 @@ from ..runs import RunOptions
 
 Row = dict[str, Any]
 LATER = ("target", "task", "channels", "builder", "loss")
-"""Options that rows of the first journals lack: keys leave them out where they are not given."""
+"""Options that rows of the first journals lack: keys leave them out if they are not given."""
 
 
 def is_score(value: Any) -> bool:

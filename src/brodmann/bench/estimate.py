@@ -46,7 +46,7 @@ def core_hours(
     Args:
         cases: What is to run.
         trials: Settings that a search tries.
-        search: Whether to search also where settings are known.
+        search: Whether to search also if settings are known.
         folder: Folder whose rows and trials are not run again; None for a new one.
     """
     cases = list(cases)

@@ -29,7 +29,7 @@ NEEDED: dict[str, type | tuple[type, ...]] = {
 
 
 def read_rows(folder: Path, name: str) -> list[Row]:
-    """Returns the rows of a journal, ``ROWS`` or ``TRIAL_ROWS``, also of a compressed one; none where there is no file.
+    """Returns the rows of a journal, ``ROWS`` or ``TRIAL_ROWS``, also of a compressed one; none if there is no file.
 
     Raises:
         BrodmannError: The file is no journal, a line is not a row of a benchmark, or the file hides rows of a
@@ -52,7 +52,7 @@ def read_rows(folder: Path, name: str) -> list[Row]:
 
 
 def read_choices(folder: Path) -> Choices:
-    """Returns the chosen settings; none where there is no file.
+    """Returns the chosen settings; none if there is no file.
 
     Raises:
         BrodmannError: The file is damaged.

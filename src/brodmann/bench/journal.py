@@ -16,8 +16,8 @@ from .case import Row
 class Journal:
     """A file of one JSON object per line. A line that a kill cut short does not count and is cut off.
 
-    One that is there compressed alone (``.gz``) is read as it is. With the first new row it is unpacked, and the
-    compressed file goes: a damaged line is then in one file alone, and can be removed.
+    If only a compressed one (``.gz``) is there, it is read as it is. With the first new row it is unpacked, and the
+    compressed file goes: a damaged line is then in only one file, and can be removed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,7 +59,7 @@ class Journal:
         content = _content(self._packed)
         if not self.path.is_file():  # a new file would hide all rows: readers prefer the one that is not compressed
             write_bytes(self.path, content)
-        if self.path.read_bytes().startswith(content):  # no row is in the compressed file alone
+        if self.path.read_bytes().startswith(content):  # no row is only in the compressed file
             self._packed.unlink()
 
     def _mend(self) -> None:

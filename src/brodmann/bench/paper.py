@@ -14,7 +14,7 @@ from ..network import Network
 def initialise(learner: Network | Backpropagation, seed: int) -> None:
     """Draws every map as He et al. (2015) do, normal with variance ``2 / in``, biases zero.
 
-    Dense networks, shared parts and, where there is no shared part, the origin of the areas take the same numbers.
+    Dense networks, shared parts and, if there is no shared part, the origin of the areas take the same numbers.
     Feedback weights are drawn independently, normal with variance ``1 / in``.
 
     Args:

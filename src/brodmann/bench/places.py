@@ -56,7 +56,7 @@ def differing(one: Terms, other: Terms) -> list[str]:
 
 
 def check_alike(folder: Path, rows: Sequence[Row], trials: Sequence[Row], cases: Iterable[Case]) -> None:
-    """Raises where cases would stand in one place with rows, or share a search with trials, of other settings.
+    """Raises if cases would stand in one place with rows, or share a search with trials, of other settings.
 
     Args:
         folder: Folder of the benchmark, for the message.
@@ -82,7 +82,7 @@ def check_alike(folder: Path, rows: Sequence[Row], trials: Sequence[Row], cases:
 
 
 def _check_one(folder: Path, place: Place, present: Terms, asked_for: Sequence[Terms]) -> None:
-    """Raises where all that is asked for in the place of a row has other terms than the row."""
+    """Raises if all that is asked for in the place of a row has other terms than the row."""
     gaps = [(differing(present, terms), terms) for terms in asked_for]
     if not gaps or not all(names for names, _ in gaps):
         return

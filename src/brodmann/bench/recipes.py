@@ -96,7 +96,7 @@ def depth(plan: Plan) -> list[Case]:
 
 
 def scale(plan: Plan) -> list[Case]:
-    """Total parameters from 1e6 to 1e9 by the number of areas alone; each has the same size, and a sample uses one.
+    """Networks of 1e6 to 1e9 parameters that differ only in the number of areas, of which a sample uses one.
 
     Areas that no sample chose do not exist: a budget of 6e9 is what makes about 1e9 exist on MNIST. Plain SGD at the
     package's own rate for it: nothing is tuned.

@@ -44,7 +44,7 @@ def run_recipes(
         folder: Gets ``trials.jsonl``, ``choices.json``, ``rows.jsonl`` and ``plan.json``.
         jobs: Trainings at a time, one thread each. Times count as measurements only with 1.
         trials: Settings that a search tries per method and data set.
-        search: Whether to search also where the folder or else the package holds chosen settings. A quick plan always
+        search: Whether to search even if the folder or else the package holds chosen settings. A quick plan always
             does: the package's were chosen for longer trainings.
 
     Raises:
@@ -126,7 +126,7 @@ def carry_out(cases: list[Case], journal: Journal, jobs: int, title: str) -> Non
 
 
 def _tell_of_other_code(journal: Journal) -> None:
-    """Warns of rows of other code, which are not run again, also where they are all that is asked for."""
+    """Warns of rows of other code, which are not run again; also if they are all that is asked for."""
     rows, code = journal.rows(), code_version()
     others = sum(row["code"] != code for row in rows)
     if others:

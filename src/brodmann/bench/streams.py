@@ -66,7 +66,7 @@ def stream(case: Case) -> Row:
         "validation": score if case.trial else None,
     }
     if case.trial:
-        return row  # a trial saw validation parts alone
+        return row  # a trial saw only validation parts
     return row | {"test": score, "matrix": [[round(value, 5) for value in line] for line in matrix], **scores}
 
 

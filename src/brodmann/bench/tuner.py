@@ -1,4 +1,4 @@
-"""The search for settings: the same trials for every method, judged on validation parts alone."""
+"""The search for settings: the same trials for every method, judged on validation parts only."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def _is_data(value: Any) -> bool:
 
 
 def described(builder: Callable[P, B]) -> Callable[P, B]:
-    """Records on each body how the builder made it, see `design`; None where that cannot be written as data.
+    """Records on each body how the builder made it, see `design`; None if that cannot be written as data.
 
     The builder gets whole numbers of NumPy's, with which sizes may be given, as Python's, and arrays of them as lists.
     """
@@ -126,7 +126,7 @@ def forget(body: Layer) -> None:
 def built_from(body: Layer) -> dict[str, Any] | None:
     """Returns the design that a body was built from, with the update rule that all of it follows now.
 
-    None if it was composed, or if anything else, or the rule of some layers alone, was replaced since.
+    None if it was composed, or if anything else, or the rule of only some layers, was replaced since.
     """
     built: _Built | None = vars(body).get(NOTE)
     if built is None:

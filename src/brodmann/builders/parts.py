@@ -214,7 +214,7 @@ class Parts:
         return TiedWeights(weight, feedback=self._path(1), update=self.update_rule)
 
     def wrap(self, body: Body) -> Body | Routed:
-        """Puts the body under a common route, where there is one."""
+        """Puts the body under a common route, if there is one."""
         if not self.routed:
             return body
         return Routed(build_router(self._new_router, self.in_features, self.areas, self.update_rule), body)
@@ -259,7 +259,7 @@ class Parts:
 
 
 def dropout_of(share: float) -> list[Layer]:
-    """Returns dropout as a layer, none where the share is 0."""
+    """Returns dropout as a layer, none if the share is 0."""
     check_share(dropout=share)
     return [Local(nn.Dropout(share))] if share else []
 

@@ -43,7 +43,7 @@ class Bench:
     trials: int = TRIALS
     """Settings that a search tries per method and data set."""
     search: bool = False
-    """Search again where the package holds chosen settings."""
+    """Search again even if the package holds chosen settings."""
     out: Path | None = None
     """Folder of the rows (default: runs/bench, or runs/bench-quick)."""
     data_dir: Path | None = None

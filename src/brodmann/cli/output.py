@@ -23,7 +23,7 @@ OUT = Output(markup=False)  # paths may hold brackets
 
 
 def say_json(content: Any) -> None:
-    """Prints data as one line of JSON, for programs: null where a number is not finite, which JSON cannot hold."""
+    """Prints data as one line of JSON, for programs: null if a number is not finite, which JSON cannot hold."""
     print(json.dumps(_finite(content), allow_nan=False))
 
 

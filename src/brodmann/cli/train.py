@@ -103,7 +103,7 @@ class Train(RunOptions):
         return RunOptions(**{field.name: getattr(self, field.name) for field in fields(RunOptions)})
 
     def check_resumed(self, arguments: list[str]) -> None:
-        """Raises where the arguments of the command ask for what the run to be resumed does not have.
+        """Raises if the arguments of the command ask for what the run to be resumed does not have.
 
         They are read once more with the run's own options as the defaults: what differs then was given.
         """
@@ -123,7 +123,7 @@ class Train(RunOptions):
 
 
 def _goes_on_with_events(folder: Path) -> bool:
-    """Whether a run has events and can go on writing them; warns where TensorBoard is gone, which nobody asked for."""
+    """Whether a run has events and can go on writing them; warns if TensorBoard is gone, which nobody asked for."""
     if not (expanded(folder) / "tensorboard").is_dir():
         return False
     try:

@@ -28,7 +28,7 @@ WHOLE = (
 
 
 def check_convertible(model: Any) -> None:
-    """Raises where a network holds nothing to convert, or a map whose output does not follow from its weights alone."""
+    """Raises if a network holds nothing to convert, or a map whose output does not follow from its weights alone."""
     if not isinstance(model, nn.Module):
         raise BrodmannError(f"Expected an nn.Module, got {type(model).__name__}.")
     if not any(parameter.is_floating_point() for parameter in model.parameters()):
@@ -64,7 +64,7 @@ def check_convertible(model: Any) -> None:
 
 
 def _check_part(part: nn.Module) -> None:
-    """Raises where a module hides what it computes, computes with whole numbers, or has hooks that would be lost."""
+    """Raises if a module hides what it computes, computes with whole numbers, or has hooks that would be lost."""
     if isinstance(part, torch.jit.ScriptModule):
         raise BrodmannError(
             "A part compiled by torch.jit cannot be converted: give the module that it was compiled from."
@@ -98,7 +98,7 @@ def _loses_hooks(part: nn.Module) -> bool:
 
 
 def warn_of_new_norms(model: nn.Module) -> None:
-    """Warns where batch norms would become no norms at all."""
+    """Warns if batch norms would become no norms at all."""
     norms = [part for part in model.modules() if isinstance(part, _BatchNorm)]
     held = [(part.running_mean, part.running_var) for part in norms]
     begun = [(mean, variance) for mean, variance in held if mean is not None and variance is not None]

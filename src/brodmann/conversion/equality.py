@@ -24,7 +24,7 @@ def answers_of(model: nn.Module, sample: Several) -> Any:
 
 
 def check_steady(model: nn.Module, sample: Several, outputs: Any) -> None:
-    """Raises where a network returns something else for the same samples the second time."""
+    """Raises if a network returns something else for the same samples the second time."""
     if not near(outputs, answers_of(model, sample), 1e-3):
         raise BrodmannError(
             f"{type(model).__name__} cannot be converted: it answers the same samples differently the second time. "
@@ -41,7 +41,7 @@ def same_outputs(body: Layer, sample: Several, outputs: Any) -> bool:
 
 
 def check_reached(computation: Computation, model: nn.Module, sample: Several) -> None:
-    """Raises where autograd would move a parameter of a network that no step computes with.
+    """Raises if autograd would move a parameter of a network that no step computes with.
 
     A layer of zeros, such as a fresh adapter, does not show in what the network returns.
     """

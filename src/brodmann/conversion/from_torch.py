@@ -63,7 +63,7 @@ def from_torch(
     under ``torch.no_grad()``. A layer none of whose parameters asks for a gradient is frozen and has one area, unless
     the whole model is like that. A float64 model stays float64; others take PyTorch's default dtype.
 
-    Source: our choice; for feedback paths alone, BioTorch (Sanfiz and Akrout 2021) converts networks likewise.
+    Source: our choice. BioTorch (Sanfiz and Akrout 2021) converts networks likewise, for feedback paths only.
 
     Args:
         model: A network whose ``forward`` takes and returns tensors of samples, one or several, and does the same
@@ -71,12 +71,12 @@ def from_torch(
             outputs are a tuple or a dictionary. It is followed as at inference: what it does only while training is
             left out, except for what modules without parameters and `F.dropout` draw. What it asks about sizes, such as
             ``if x.dim() == 3`` or ``for step in range(x.shape[1])``, is answered for the ``shape``. Samples of
-            other sizes, for which an answer differs, as in that loop, are refused; while learning alone where it asks
-            in training mode alone. What it asserts about numbers is checked here, with the samples, and not again. What
-            it stores outside of its modules meanwhile, such as in a global dictionary, still holds values of `torch.fx`
-            afterwards.
+            other sizes, for which an answer differs, as in that loop, are refused; if it asks only in training mode,
+            they are refused only while learning. What it asserts about numbers is checked here, with the samples, and
+            not again. What it stores outside of its modules meanwhile, such as in a global dictionary, still holds
+            values of `torch.fx` afterwards.
         shape: Shape of a sample, (features,), (steps, features), or (channels, height, width); or a few samples
-            themselves, (samples, ...), where they are whole numbers, such as tokens: at least two, since a single one
+            themselves, (samples, ...), if they are whole numbers, such as tokens: at least two, since a single one
             does not show how rows lie, so that a matrix outside of an `nn.Linear` would become a `Product`. Of a shape,
             eleven go through the model: for large images, two of your own take less memory. For a
             network of several inputs, a tuple of shapes or of samples, in the order of its arguments; or a dictionary
@@ -86,7 +86,7 @@ def from_torch(
         feedback: As in `brodmann.mlp`. Default ``"kolen-pollack-equal"``: feedback weights start as copies of the
             model's, since independent ones know nothing of what it has learned and first undo it (docs/log.md).
             ``"kolen-pollack-mirrored"`` starts close to that and copies nothing, ``"sign"`` needs no copy. Not
-            ``"direct"`` where there is a `Product`, a shared weight, or several outputs.
+            ``"direct"`` if there is a `Product`, a shared weight, or several outputs.
         batch_norms: ``"batch"`` (default, as PyTorch trains): what is above a batch norm sees samples relative to the
             others of their batch while learning, those of other areas too, and running statistics follow;
             ``"running"``: they stay as at inference, folded into the map below, or as a gain and a shift that learn.

@@ -28,7 +28,7 @@ Place = tuple[str, str, Any]
 
 
 def check_keeps_nothing(model: nn.Module, sample: Several) -> None:
-    """Raises where a network writes into its parameters, or answers by what it keeps from call to call.
+    """Raises if a network writes into its parameters, or answers by what it keeps from call to call.
 
     It is called twice in each mode, so that it may make once what it needs for samples of a size. Statistics of batch
     norms are what a body keeps, too, and a count that nothing reads is not missed.
@@ -53,7 +53,7 @@ def check_keeps_nothing(model: nn.Module, sample: Several) -> None:
 
 
 def _check_writes_no_parameter(model: nn.Module, watching: _Watching) -> None:
-    """Raises where a network wrote into a parameter, although it may have left it as it was, or replaced one."""
+    """Raises if a network wrote into a parameter, although it may have left it as it was, or replaced one."""
     now = dict(model.named_parameters())
     for name, (parameter, place) in watching.parameters.items():
         if name in watching.written or now.get(name) is not parameter or parameter.data_ptr() != place.data_ptr():
@@ -67,7 +67,7 @@ def _check_writes_no_parameter(model: nn.Module, watching: _Watching) -> None:
 def _check_reads_nothing_kept(
     model: nn.Module, sample: Several, before: dict[Place, Any], now: dict[Place, tuple[Any, Any]], training: bool
 ) -> None:
-    """Raises where numbers that a network holds changed during a call, and it answers by them in any mode."""
+    """Raises if numbers that a network holds changed during a call, and it answers by them in any mode."""
     both = [place for place, old in before.items() if place in now and _comparable(old, now[place][1])]
     moved = [place for place in both if not _equal(before[place], now[place][1])]
     if not moved:
@@ -182,7 +182,7 @@ def _in_both_modes(model: nn.Module, sample: Several) -> list[Any]:
 
 
 def _outputs(model: nn.Module, sample: Several, training: bool) -> Any:
-    """Returns what a network makes of copies of samples, always with the same draws; None where it fails."""
+    """Returns what a network makes of copies of samples, always with the same draws; None if it fails."""
     model.train(training)
     with drawing_by(0), torch.no_grad():
         try:

@@ -19,7 +19,7 @@ MAPS = (
     nn.ConvTranspose3d,
 )
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm1d, nn.InstanceNorm2d)
-"""Norms that treat every sample alone."""
+"""Norms that treat every sample by itself."""
 
 
 def module_text(module: nn.Module) -> str:

@@ -110,7 +110,7 @@ def _expected_samples(came: Tensor) -> BrodmannError:
 
 
 def _check_arguments(model: nn.Module, sample: Several) -> None:
-    """Raises where a model takes more, fewer or other arguments than come."""
+    """Raises if a model takes more, fewer or other arguments than come."""
     asked = inspect.signature(model.forward)
     try:
         called_with(asked.bind, sample)
@@ -123,7 +123,7 @@ def _check_arguments(model: nn.Module, sample: Several) -> None:
 
 
 def check_returned(shape: tuple[int, ...], count: int) -> None:
-    """Raises where a network returns something else than (samples, ..., outputs) for a number of samples."""
+    """Raises if a network returns something else than (samples, ..., outputs) for a number of samples."""
     if len(shape) > 1 and shape[0] == count:
         return
     instead = ""

@@ -47,7 +47,7 @@ def to_torch(
     from 1, and a body is made of those numbers. Source: our choice.
 
     Args:
-        network: A `Network` of what ``from_torch(model, shape, areas=1)`` returned, or that body alone.
+        network: A `Network` of what ``from_torch(model, shape, areas=1)`` returned, or only that body.
         model: The network that the body was made of, or one of equal form; its own numbers may be others by now. It is
             left as it was.
         shape: As given to ``from_torch``.

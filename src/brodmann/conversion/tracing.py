@@ -115,7 +115,7 @@ def _to_keep_whole(follow: Following, root: Root, twin: Root, sample: Several, m
 
 
 def _warn_of_left_out(root: Root, modes: _Modes) -> None:
-    """Warns of what modules still do in training mode alone."""
+    """Warns of what modules still do only in training mode."""
     left = modules_that_differ(modes.inference, modes.training)
     if not left and not modes.draws:
         return

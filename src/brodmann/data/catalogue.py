@@ -96,11 +96,11 @@ def load(
 def fetch(name: str, data_dir: str | Path | None = None) -> Path:
     """Downloads a data set into the data directory; the only function that uses the network.
 
-    Does nothing where the data set is there already.
+    Does nothing if the data set is there already.
 
     Args:
         name: An image set or ``openml:NAME`` or ``openml:ID``.
-        data_dir: The data directory, created where absent. Default ``None``: see `data_directory`.
+        data_dir: The data directory, created if absent. Default ``None``: see `data_directory`.
 
     Returns:
         Path of the first file of the data set.
@@ -152,12 +152,12 @@ def available(data_dir: str | Path | None = None) -> list[DatasetRow]:
 
 
 def is_own_file(name: str) -> bool:
-    """Whether a name is the path of a user's own file, there or not."""
+    """Whether a name is the path of a user's file, there or not."""
     return name.lower().endswith((".npz", ".csv"))
 
 
 def file_of(name: str, data_dir: str | Path | None) -> Path:
-    """Returns the path of a user's own file: as given, else inside the data directory, where it is there."""
+    """Returns the path of a user's file: as given, else inside the data directory, if it is there."""
     path = expanded(name)
     if path.is_file():
         return path

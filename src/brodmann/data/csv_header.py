@@ -18,14 +18,14 @@ def has_header(lines: Sequence[Line], where: str, expected: Sequence[str] | None
     """Whether the first line names columns.
 
     Words do, where none occurs twice, as a mark of missing values would. So do the names that are expected, in any
-    order, and numbers that count columns, or are years above other numbers. Where numbers may be a sample as well, what
+    order, and numbers that count columns, or are years above other numbers. If numbers may be a sample as well, what
     is below decides: whole numbers above decimals name columns. Numbers and words together do where all names that are
     expected, or the target's, are among them, or where the numbers count columns and the words stand above numbers.
 
     Args:
         lines: All lines of the table that are not empty.
         where: What messages call the table.
-        expected: Names of the training data's columns, empty where they have none; None where this is that data. One
+        expected: Names of the training data's columns, empty if they have none; None if this is that data. One
             example too few does no harm there, but among samples every answer would belong to another one.
         target: Name of the target's column, if it was given.
 

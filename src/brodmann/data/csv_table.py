@@ -101,7 +101,7 @@ def load_csv(path: Path, name: str, target: str | None = None, task: str | None 
 def read_lines(
     path: Path, expected: Sequence[str] | None = None, target: str | None = None
 ) -> tuple[tuple[str, ...] | None, list[Line]]:
-    """Returns the names of the columns, None where they have none, and the lines below that are not empty.
+    """Returns the names of the columns, None if they have none, and the lines below that are not empty.
 
     Args:
         path: The file.

@@ -73,7 +73,7 @@ class Split(_Described):
         x_test: Like ``x_train``.
         y_test: Like ``y_train``.
         preprocessing: What turned the raw inputs into these; prediction repeats it.
-        targets: What turned the raw targets into these, see `standardised`; None where they are as in the data set.
+        targets: What turned the raw targets into these, see `standardised`; None if they are as in the data set.
     """
 
     name: str
@@ -201,7 +201,7 @@ class Dataset(_Described):
     ) -> Split:
         """Takes a validation part out of the training part and processes all three parts.
 
-        The validation part has the class shares of the whole. Where a class has fewer than two members, or a part
+        The validation part has the class shares of the whole. If a class has fewer than two members, or a part
         would have fewer examples than there are classes, that is impossible and the split is random, except that one
         example of every class stays. The statistics of the normalisation come from what remains for training, never
         from validation or test. Real-valued targets stay as they are. Within each part the order of the source is kept.
@@ -260,7 +260,7 @@ class Dataset(_Described):
 def random_rows(count: int, fraction: float, seed: int, labels: Array | None) -> tuple[Array, Array]:
     """Draws a share of rows, with the class shares of the whole where labels allow it.
 
-    Where a class is too small for that, the draw is random, but one row of every class stays, if there are enough.
+    If a class is too small for that, the draw is random, but one row of every class stays, if there are enough.
 
     Args:
         count: Number of rows.

@@ -1,4 +1,4 @@
-"""A user's own data: a NumPy archive with four arrays."""
+"""A user's data: a NumPy archive with four arrays."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def put_there(path: Path) -> str:
 
 
 def read_arrays(path: Path, keys: tuple[str, ...]) -> list[NDArray[Any]]:
-    """Reads the named arrays of an archive; raises a `BrodmannError` where one is absent or unreadable."""
+    """Reads the named arrays of an archive; raises a `BrodmannError` if one is absent or unreadable."""
     with open_archive(path) as archive:
         absent = [key for key in keys if key not in archive.files]
         if absent:
@@ -54,7 +54,7 @@ def read_arrays(path: Path, keys: tuple[str, ...]) -> list[NDArray[Any]]:
 
 
 def open_archive(path: Path) -> np.lib.npyio.NpzFile:
-    """Opens an archive; raises a `BrodmannError` where the file is none."""
+    """Opens an archive; raises a `BrodmannError` if the file is none."""
     try:
         archive = np.load(path, allow_pickle=False)
     except Exception as error:  # from whatever reads a damaged file

@@ -62,7 +62,7 @@ def cached_tables(directory: Path) -> list[str]:
 def load_table(name: str, directory: Path) -> Dataset:
     """Loads a table from scikit-learn's cache in the data directory, never from the network.
 
-    Numeric columns stay raw, and missing values in them become the median of the training part (0 where that part has
+    Numeric columns stay raw, and missing values in them become the median of the training part (0 if that part has
     none). Categorical columns become one column of 0 and 1 per category that the file declares; a missing category is
     all zeros. Categorical targets are classes, numeric targets regression. The test part is a fixed fifth (seed 0),
     stratified for classes. pandas is not needed.

@@ -18,7 +18,7 @@ class TargetScale:
 
     Attributes:
         mean: Mean of each target over the training part, in its own unit.
-        scale: Standard deviation of each, 1 where a target is constant.
+        scale: Standard deviation of each, 1 if a target is constant.
     """
 
     mean: tuple[float, ...]

@@ -47,7 +47,7 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
                 ``"rls"`` a sample of weight w counts as w samples.
 
         Raises:
-            BrodmannError: A setting is out of range or unknown, there is one class alone, or a matrix holds other
+            BrodmannError: A setting is out of range or unknown, there is only one class, or a matrix holds other
                 numbers than 0 and 1.
         """
         x, targets = self._validated(X, y, multi_output=True)

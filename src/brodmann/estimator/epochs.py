@@ -64,7 +64,7 @@ class Epochs(Callback):
 def _weighted(name: str, outputs: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor) -> float:
     """Returns the accuracy of classes or of single labels, or R^2, in which each sample counts by its weight.
 
-    As without weights, R^2 is the mean over the targets that vary, NaN where none does.
+    As without weights, R^2 is the mean over the targets that vary, NaN if none does.
     """
     if name == "r2":
         varies = targets.amin(0) < targets.amax(0)

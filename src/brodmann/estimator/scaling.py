@@ -21,12 +21,12 @@ class Scaler:
     """As scikit-learn's `StandardScaler`, but exact where numbers are large beside what they vary by, as time stamps.
 
     A column is constant only if its smallest and largest value are equal; its rows become exactly 0, and its scale
-    is 1. Where the variance underflows to 0, the range stands in for the deviation. All is computed in float64, also of
+    is 1. If the variance underflows to 0, the range stands in for the deviation. All is computed in float64, also of
     rows in float32.
 
     Attributes:
         mean_: Mean of each column.
-        scale_: Deviation of each column, 1 where it is constant.
+        scale_: Deviation of each column, 1 if it is constant.
         n_features_in_: Number of columns.
     """
 

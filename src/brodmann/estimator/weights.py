@@ -67,7 +67,7 @@ class Weighing:
         return Weighing(self.counts, total, self.samples + count)
 
     def of(self, given: Samples) -> torch.Tensor | None:
-        """Returns the weights (n,) by which samples, the last that came, are learned; None where all count alike."""
+        """Returns the weights (n,) by which samples, the last that came, are learned; None if all count alike."""
         if self.counts:
             return None if given.weight is None else torch.from_numpy(given.weight.astype(np.float32))
         if given.weight is None and self.total == self.samples:  # no call has given any

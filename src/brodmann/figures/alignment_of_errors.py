@@ -50,7 +50,7 @@ def alignment(path: Path, rows: Sequence[Alignment]) -> None:
     below.plot(numbers, ratios, color=COLOURS[1], **{**style, "marker": "s"})
     below.set_yscale("log")
     usable = [value for value in ratios if not math.isnan(value)]
-    # Where a ratio is near one everywhere, do not zoom in on its last per cents.
+    # If a ratio is near one everywhere, do not zoom in on its last per cents.
     below.set_ylim(min([0.5, *(0.7 * value for value in usable)]), max([2.0, *(1.4 * value for value in usable)]))
     plain_decades(below.yaxis)
     tidy(above, "", "cosine")
@@ -67,7 +67,7 @@ def alignment_by_epoch(path: Path, history: Sequence[Mapping[str, Any]]) -> None
     """Draws how errors, and feedback weights, align with what backpropagation would use, by epoch.
 
     A line for each layer, the lowest in the first colour: on the left the cosine of its error and the true gradient, on
-    the right, where there is one, that of its feedback matrix and the forward weights that all areas share.
+    the right, if there is one, that of its feedback matrix and the forward weights that all areas share.
 
     Args:
         path: PNG file to write.

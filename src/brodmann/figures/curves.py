@@ -26,7 +26,7 @@ def learning_curves(
 
     Args:
         path: PNG file to write.
-        history: A row per epoch with ``epoch``, ``train_loss`` and, where there are any, ``train_accuracy``,
+        history: A row per epoch with ``epoch``, ``train_loss`` and, if there are any, ``train_accuracy``,
             ``validation_loss``, ``validation_accuracy`` or ``validation_r2``; ``label_accuracy`` likewise.
         beside: Rows of further runs by name, such as a baseline's. Default none.
         name: Name of this run in the legend, if there are others.

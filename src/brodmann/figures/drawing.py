@@ -105,7 +105,7 @@ def evenly(count: int, most: int) -> list[int]:
 
 
 def require(rows: Sequence[Any] | Mapping[str, Any], what: str) -> None:
-    """Raises a `BrodmannError` where there is nothing to draw."""
+    """Raises a `BrodmannError` if there is nothing to draw."""
     if not rows:
         raise BrodmannError(f"There is nothing to draw: expected at least {what}.")
 
@@ -146,7 +146,7 @@ def separate(panel: Any, columns: int, rows: int) -> None:
 
 
 def whole_numbers(axis: Any) -> None:
-    """Puts ticks at whole numbers alone."""
+    """Puts ticks only at whole numbers."""
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(nbins=9, integer=True, min_n_ticks=1))

@@ -54,7 +54,7 @@ def growth(path: Path, history: Sequence[Mapping[str, Any]], *, panels: int = 3)
         above.tick_params(labelbottom=False)
         grown = int((counts[:, -1] > 0).sum())
         where = "" if count == 1 else f"router {index + 1} of {count}: "
-        # Where it began with several areas, which of them were in use then is not known.
+        # If it began with several areas, which of them were in use then is not known.
         several = f"{grown} areas in use" if history[0].get("began") else f"1 area grew to {grown} in use"
         title(above, where + (several if grown > 1 else "one area"))
         whole_numbers(below.xaxis)

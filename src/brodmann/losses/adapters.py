@@ -1,4 +1,4 @@
-"""Losses from outside the package, PyTorch's and the user's own, as losses here."""
+"""Losses from outside the package, PyTorch's and the user's, as losses here."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class PyTorchLoss(Wrapped):
     def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Takes output (batch, ..., classes or outputs) and target as our own losses take them; returns its value.
 
-        Where no target counts, as all are padding or of a class of weight 0, a mean is 0; PyTorch's is NaN.
+        If no target counts, as all are padding or of a class of weight 0, a mean is 0; PyTorch's is NaN.
 
         Raises:
             BrodmannError: There are weights of samples, which PyTorch's losses do not take, or targets of another shape

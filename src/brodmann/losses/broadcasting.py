@@ -53,7 +53,7 @@ class NoBroadcasting(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     f"Expected a loss that compares each output with its own target, but {_name_of(func)} puts "
                     f"outputs {tuple(output.shape)} and targets or weights {tuple(target.shape)} together as "
                     f"{tuple(shape)}, each with every other: write output[..., 0] for outputs of one number, "
-                    "or target[None] where all pairs are meant."
+                    "or target[None] if all pairs are meant."
                 )
         if any(made.shape in (part.shape, (*part.shape[:-1], 1)) for part in outputs):
             self.outputs[id(made)] = made

@@ -128,8 +128,8 @@ class BinaryCrossEntropy(LossTraits):
     """``sum_i w_i * mean_k -(p_k t_ik log s_ik + (1 - t_ik) log(1 - s_ik)) / sum_i w_i``, ``s = sigmoid(output)``.
 
     For samples that have any number of labels at once: an output of each label, as a logit, and a target of each label,
-    1 where the sample has it and 0 where not, or a probability. A mean over labels and over samples: without sample
-    weights it is `torch.nn.BCEWithLogitsLoss`. ``p`` is the weight of a label's ones, 1 where there is none.
+    1 if the sample has it and 0 if not, or a probability. A mean over labels and over samples: without sample
+    weights it is `torch.nn.BCEWithLogitsLoss`. ``p`` is the weight of a label's ones, 1 if there is none.
     """
 
     known = takes_logits = takes_labels = True
@@ -198,7 +198,7 @@ class MeanSquaredError(LossTraits):
 
     So the error of an output is ``output - target``, over the number of outputs and the sum of the weights, or the
     number of samples where not normalised. In units of the target squared. Classes stand for their one-hot vectors, as
-    in `SumOfSquares`. Raises a `BrodmannError` where targets are neither classes nor as many numbers as the output, or
+    in `SumOfSquares`. Raises a `BrodmannError` if targets are neither classes nor as many numbers as the output, or
     weights not one for each sample.
     """
 
@@ -273,7 +273,7 @@ def _check_factors(**factors: Tensor) -> None:
 
 
 def _share(values: Tensor, weight: Tensor | None, normalised: bool, within: Tensor | None = None) -> Tensor | float:
-    """Returns each value's share of the weighted mean, one number where all are equal; 0 where all weights are.
+    """Returns each value's share of the weighted mean, one number where all are equal; 0 if all weights are.
 
     Weights ``within`` are in the values already, and count in the divisor only.
     """

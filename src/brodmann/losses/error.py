@@ -19,9 +19,9 @@ from .facts import check_single, name_of_loss, one_number
 
 
 def error_and_loss(loss: Loss, output: Several, target: Several, weight: Tensor | None) -> tuple[Any, Tensor]:
-    """Returns ``dL/d output``, in the form of the output, and the loss; autograd, if used, sees the loss alone.
+    """Returns ``dL/d output``, in the form of the output, and the loss; autograd, if used, sees only the loss.
 
-    Where there are several outputs, one that the loss leaves out has an error of 0.
+    If there are several outputs, one that the loss leaves out has an error of 0.
 
     Raises:
         BrodmannError: The loss takes one output and gets several, returns no number, cannot be followed, or has
@@ -73,7 +73,7 @@ def _trains_others(value: Tensor, outputs: Iterable[Tensor]) -> bool:
 
 
 def check_derivative(value: Tensor, errors: Iterable[Tensor]) -> None:
-    """Raises a `DivergenceError` where a loss is finite, and its derivative is not; only on the CPU."""
+    """Raises a `DivergenceError` if a loss is finite, and its derivative is not; only on the CPU."""
     if value.is_cpu and math.isfinite(value) and not all(map(all_finite, errors)):
         raise DivergenceError(
             f"The loss is {float(value)}, but its derivative with respect to the output is not finite: look for "

@@ -22,7 +22,7 @@ class LossTraits:
         takes_labels: Whether targets are labels of 0 and 1, any number of them at once.
         sums: Whether its value is a sum over samples, not their mean.
         normalised: Whether the weights of samples divide a mean, not their number.
-        ignored: The class that it leaves out, such as -100 for padding; None where there is none.
+        ignored: The class that it leaves out, such as -100 for padding; None if there is none.
     """
 
     known = takes_logits = takes_labels = False
@@ -57,7 +57,7 @@ class Wrapped(LossTraits):
 
 
 class Stated(Wrapped):
-    """What a loss of a user's own states of itself by its attributes ``sums``, ``normalised`` and ``counts_for``."""
+    """What a user's loss states of itself by its attributes ``sums``, ``normalised`` and ``counts_for``."""
 
     def __init__(self, loss: Callable[..., Tensor]) -> None:
         """Reads the attributes."""
@@ -81,13 +81,13 @@ def per_sample(loss: Any, value: float, counts: float) -> float:
     Args:
         loss: The loss.
         value: What it returned.
-        counts: What the samples count for, see `LossTraits.counts_for`; 0 where none counts, nor adds to a sum.
+        counts: What the samples count for, see `LossTraits.counts_for`; 0 if none counts, nor adds to a sum.
     """
     return value / counts if counts and facts_of(loss).sums else value
 
 
 def check_single(loss: Any, output: Any, target: Any) -> None:
-    """Raises where a loss of this package or of PyTorch, which takes one output and one target, would get several."""
+    """Raises if a loss of this package or of PyTorch, which takes one output and one target, would get several."""
     if (isinstance(output, Tensor) and isinstance(target, Tensor)) or not facts_of(loss).known:
         return
     outputs, targets = len(parts_in(output)), len(parts_in(target))

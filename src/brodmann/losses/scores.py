@@ -17,7 +17,7 @@ def name_of_score(loss: Any) -> str:
 
 
 def score_in(row: Mapping[str, Any], part: str) -> tuple[str, Any] | None:
-    """Returns the name of a part's score in a row, and the score; None where the row has none.
+    """Returns the name of a part's score in a row, and the score; None if the row has none.
 
     Args:
         row: Of an epoch, or of what came of a run.

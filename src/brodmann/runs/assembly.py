@@ -132,7 +132,7 @@ def placed(options: RunOptions, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def image_shape(options: RunOptions, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Returns the shape of an image as the options ask for it, None where they ask for no convolutions."""
+    """Returns the shape of an image as the options ask for it, None if they ask for no convolutions."""
     if options.channels is None:
         return None
     if len(shape) != 3:
@@ -149,7 +149,7 @@ def in_dtype_of(options: RunOptions, x: Tensor, y: Tensor) -> tuple[Tensor, Tens
 
 
 def device_of(options: RunOptions) -> torch.device:
-    """Returns the device that the options name; raises a `BrodmannError` where it is not available."""
+    """Returns the device that the options name; raises a `BrodmannError` if it is not available."""
     try:
         device = torch.zeros(0, device=options.device).device
     except (RuntimeError, AssertionError):

@@ -92,7 +92,7 @@ def start_run(
 
 
 def _check_learnable(options: RunOptions, data: Dataset, split: Split) -> None:
-    """Raises where there is nothing to learn, or to learn from."""
+    """Raises if there is nothing to learn, or to learn from."""
     if len(split.x_train) == 1:
         raise BrodmannError(f"A validation share of {options.validation} leaves one sample to train on: lower it.")
     if torch.equal(split.x_train.amin(0), split.x_train.amax(0)):
@@ -102,7 +102,7 @@ def _check_learnable(options: RunOptions, data: Dataset, split: Split) -> None:
 
 
 def _check_place(folder: Path, overwrite: bool) -> None:
-    """Raises where a new run would not have the folder to itself, or would replace what is not a run."""
+    """Raises if a new run would not have the folder to itself, or would replace what is not a run."""
     if not folder.exists() or (folder.is_dir() and not contents(folder)):
         return
     if not folder.is_dir():
@@ -121,7 +121,7 @@ def _check_place(folder: Path, overwrite: bool) -> None:
 
 
 def _check_outside(folder: Path, dataset: str, data_dir: str | None) -> None:
-    """Raises where emptying the folder would take the data along."""
+    """Raises if emptying the folder would take the data along."""
     place = data_directory(data_dir)
     for data in (place, place / dataset, Path(dataset)):
         if data.exists() and data.resolve().is_relative_to(folder.resolve()):
@@ -238,7 +238,7 @@ def _drop_results(folder: Path) -> None:
 def _scores(
     options: RunOptions, split: Split, learner: Network | Backpropagation, held_out: tuple[Tensor, Tensor] | None
 ) -> dict[str, float | None]:
-    """Returns how good a learner is on the test part and, where there is one, the validation part."""
+    """Returns how good a learner is on the test part and, if there is one, the validation part."""
     test = evaluate(learner, *placed(options, split.x_test, split.y_test))
     validated = {} if held_out is None else evaluate(learner, *held_out)
     metric = name_of_score(learner.loss) if split.is_classification or options.learns_labels else "r2"
@@ -265,7 +265,7 @@ def _effective_areas(learner: Network | Backpropagation, x: Tensor) -> list[floa
 
 
 def _sizes(options: RunOptions) -> dict[str, Any]:
-    """Returns the sizes of a run's network, as its options name them; those of a user's own builder are unknown."""
+    """Returns the sizes of a run's network, as its options name them; those of a user's builder are unknown."""
     dense = options.channels is None and options.builder is None
     convolutions = None if options.channels is None else len(options.channels) + 1
     return {

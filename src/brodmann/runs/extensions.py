@@ -1,4 +1,4 @@
-"""Extensions: Python files or modules of the user's own, imported for what they register.
+"""Extensions: a user's Python files or modules, imported for what they register.
 
 The environment variable ``BRODMANN_IMPORT`` names them, so that every process of a command has them, the workers of a
 benchmark too.
@@ -95,5 +95,5 @@ def _digest(module: ModuleType) -> str:
 
 
 def _is_installed(folder: Path) -> bool:
-    """Whether everybody's packages lie in a folder: those beside a module are not the user's own."""
+    """Whether everybody's packages lie in a folder: those beside a module are not the user's."""
     return str(folder) in sysconfig.get_paths().values()

@@ -184,7 +184,7 @@ class RunOptions:
         _ = self.update_rule, self.training_schedule  # which check their settings
 
     def _refuse(self, what: str, *kinds: str) -> None:
-        """Raises where an option was given that only networks of these kinds have."""
+        """Raises if an option was given that only networks of these kinds have."""
         for name, default in options_of(*kinds).items():
             if getattr(self, name) != default:
                 option = "no-learn-projection" if name == "learn_projection" else name.replace("_", "-")

@@ -50,7 +50,7 @@ class Run:
         data_dir: Where its data lay at the start, None for the usual place.
         compare: Whether its twin is trained too.
         digest: Digest of its raw data: data that has changed since is refused.
-        classes: Names of the classes, None where targets are real numbers.
+        classes: Names of the classes, None if targets are real numbers.
         columns: Names of the columns of a table, None for other data.
     """
 
@@ -132,7 +132,7 @@ class Run:
         try:
             data = load_data(options, place)
         except MissingDataError as error:
-            try:  # a user's own file that lies elsewhere now
+            try:  # a user's file that lies elsewhere now
                 data = load_data(options, place, str(data_directory(place) / Path(options.dataset).name))
             except BrodmannError:
                 raise MissingDataError(f"{error} If it has moved, name its folder with --data-dir.") from None
@@ -150,7 +150,7 @@ class Run:
             BrodmannError: The run is not finished, or its network is damaged.
 
         Warns:
-            UserWarning: Files of the user's own have changed since the run began.
+            UserWarning: The user's files have changed since the run began.
         """
         path = self.folder / "model.safetensors"
         if not path.is_file():
@@ -163,7 +163,7 @@ class Run:
             return Network.load(path, loss=loss)
 
     def imported(self) -> dict[str, str]:
-        """Returns the user's own files and modules that it began with, and digests of them; none where that is lost."""
+        """Returns the user's files and modules that it began with, and digests of them; none if that is lost."""
         try:
             environment = read_json(self.folder / "environment.json")
         except BrodmannError:  # it only serves to warn and to hint: nothing that it holds is needed
@@ -189,7 +189,7 @@ class Run:
             raise BrodmannError(f"{error} This run imported files of its own: use `brodmann {asked} ...`.") from None
 
     def warn_of_other_code(self, outcome: str) -> None:
-        """Warns where the user's own files have changed since it began, and says what comes of it."""
+        """Warns if the user's files have changed since it began, and says what comes of it."""
         now = import_extensions()
         for name, digest in self.imported().items():
             if now.get(name, digest) != digest:
@@ -204,7 +204,7 @@ class Run:
         return not self.is_classification and self.options.scales_targets
 
     def targets(self) -> TargetScale | None:
-        """Returns what the targets were scaled by, None where they were not.
+        """Returns what the targets were scaled by, None if they were not.
 
         Raises:
             BrodmannError: The file that says so is missing or damaged.
@@ -214,8 +214,8 @@ class Run:
     def predict(self, samples: str | Path | ArrayLike) -> list[Any]:
         """Returns what the trained learner says of samples, as many as there are.
 
-        That is the class: a whole number where all classes are named by one, else a name. Of real targets it is the
-        value in its own units, and of labels the probability: a number, or a list where a sample has several.
+        That is the class: a whole number if all classes are named by one, else a name. Of real targets it is the
+        value in its own units, and of labels the probability: a number, or a list if a sample has several.
 
         Args:
             samples: Raw ones, as in the data set: a file, see `brodmann.data.load_inputs`, or numbers ``(n, ...)``.
@@ -245,7 +245,7 @@ class Run:
         if not likely and not self.options.learns_labels:
             loss = self.options.loss or "mean-squared-error"
             raise BrodmannError(
-                f"This run learned by {loss}, whose outputs are not probabilities: ask for predictions alone."
+                f"This run learned by {loss}, whose outputs are not probabilities: ask for predictions only."
             )
         outputs = self._outputs(samples)
         found: list[list[float]] = (outputs.sigmoid() if self.options.learns_labels else outputs.softmax(1)).tolist()

@@ -1,4 +1,4 @@
-"""Sources: the files that code of the user's own consists of, by what their import statements name."""
+"""Sources: the files that a user's code consists of, by what their import statements name."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ def try_out(options: RunOptions, split: Split) -> None:
     """Builds a learner that is then dropped, scores a few samples of every part, and makes a step that moves nothing.
 
     Raises:
-        BrodmannError: A size or choice does not fit, or the loss refuses the targets, such as one of the user's own
+        BrodmannError: A size or choice does not fit, or the loss refuses the targets, such as a user's loss
             that returns no number.
     """
     with undisturbed(device_of(options)):

@@ -229,7 +229,7 @@ def _checked(x: Tensor, like: Tensor) -> Tensor:
 
 
 def _checked_classes(y: Tensor, samples: int, outputs: int) -> Tensor:
-    """Returns a class for each sample, (n,) int64; raises a `BrodmannError` where they are none."""
+    """Returns a class for each sample, (n,) int64; raises a `BrodmannError` if they are none."""
     check_tensors(y=y)
     if y.shape != (samples,) or y.is_floating_point():
         raise BrodmannError(f"Expected classes of shape ({samples},) as whole numbers, got {tuple(y.shape)} {y.dtype}.")

@@ -141,7 +141,7 @@ def learn_stream(
 
 
 def _check_after_task(after_task: Any) -> None:
-    """Raises a `BrodmannError`, before anything is learned, where it could not be called after a task."""
+    """Raises a `BrodmannError`, before anything is learned, if it could not be called after a task."""
     if after_task is None:
         return
     try:
@@ -155,7 +155,7 @@ def _check_after_task(after_task: Any) -> None:
 
 
 def _rows_of(done: Any, tasks: int, parts: int) -> list[list[float]]:
-    """Returns the rows of tasks that are done as lists; raises a `BrodmannError` where they are none of these tasks."""
+    """Returns the rows of tasks that are done as lists; raises a `BrodmannError` if they are none of these tasks."""
     rows = _listed(done)
     if rows == []:
         return []
@@ -205,7 +205,7 @@ def _accuracy(learner: StreamLearner, x: Tensor, y: Tensor) -> float:
 
 
 def _rows_of_numbers(matrix: Any) -> list[list[float]]:
-    """Returns a matrix of accuracies, of whatever kind, as lists; raises a `BrodmannError` where it is none."""
+    """Returns a matrix of accuracies, of whatever kind, as lists; raises a `BrodmannError` if it is none."""
     rows = _listed(matrix)
     several = isinstance(rows, list) and rows and all(isinstance(row, list) and row for row in rows)
     if not several or not all(isinstance(score, Real) for row in rows for score in row):

@@ -31,11 +31,11 @@ class Alignment:
 
     Attributes:
         layer: Name of the layer.
-        cosine: Cosine of both over the whole batch; 1 for backpropagation, 0 for unrelated; NaN where one of them is
+        cosine: Cosine of both over the whole batch; 1 for backpropagation, 0 for unrelated; NaN if one of them is
             0, as behind units that are all silent.
-        norm_ratio: ``|error| / |gradient|``; NaN where both are 0.
+        norm_ratio: ``|error| / |gradient|``; NaN if both are 0.
         error_norm: ``|error|``.
-        weight_cosine: Cosine of the feedback matrix and ``W0``; None where there is not one of each.
+        weight_cosine: Cosine of the feedback matrix and ``W0``; None if there is not one of each.
         weight_ratio: ``|B0| / |W0|``, likewise; None also where ``W0`` is 0.
     """
 
@@ -79,7 +79,7 @@ def alignment(network: Network, x: Several, target: Several) -> list[Alignment]:
                 continue
             errors = received[layer][::-1]
             if not is_ours(layer) and [part.shape for part in errors] != [part.shape for part in truth[layer]]:
-                continue  # it told of something else than the error at its output
+                continue  # it showed something other than the error at its output
             gradients = _as_arrived(truth[layer], errors)
             error, gradient = (torch.cat([part.flatten() for part in parts]).double() for parts in (errors, gradients))
             size, true_size = error.norm(), gradient.norm()  # tensors, which divide by 0
@@ -102,7 +102,7 @@ def _weights_compared(layer: Layer) -> tuple[float | None, float | None]:
 
 
 def _watched(network: Network) -> list[tuple[str, Layer]]:
-    """Returns name and layer of all that has weights and a way down, and of all layers of a user's own."""
+    """Returns name and layer of all that has weights and a way down, and of all of a user's layers."""
     parts = [(name, part) for name, part in network.body.named_modules() if isinstance(part, Layer)]
     return [(name, part) for name, part in parts if isinstance(part, Map) or not is_ours(part)]
 

@@ -27,7 +27,7 @@ def quiet_copy(network: Network) -> Iterator[Network]:
         twin = copy_of(network)
         twin.clip = None
         for part in twin.modules():
-            if isinstance(part, _DropoutNd):  # also those of a user's own layers
+            if isinstance(part, _DropoutNd):  # also those of a user's layers
                 part.p = 0.0
             if isinstance(part, Local):
                 part.draws = False

@@ -67,7 +67,7 @@ def area_choices(network: Network, x: Several) -> dict[str, Tensor]:
     """Returns for each router's layer the area of every sample, (samples,), or of all rows of each, (samples, rows).
 
     A layer sees several rows of a sample where these are patches of an image, say, or where it is called several times,
-    as at every step of a sequence. Where its rows are not those of samples, such as those of a table: (rows,).
+    as at every step of a sequence. If its rows are not those of samples, such as those of a table: (rows,).
     """
     check_network(network)
     check_several(x=x)

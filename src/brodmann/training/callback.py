@@ -20,7 +20,7 @@ class Callback:
     Attributes:
         last: Class attribute: True to be called after the callbacks without it, as one that writes a row must be, so
             that the row holds what the others put there. Default False.
-        writes: Class attribute: True for one that writes files, or prints: where several processes train together, see
+        writes: Class attribute: True for one that writes files, or prints: if several processes train together, see
             `Parallel`, only that of the first is called. Default False.
     """
 
@@ -31,12 +31,12 @@ class Callback:
         """Called once, before the first step of a call of `Trainer.run`."""
 
     def on_step(self, trainer: Trainer, loss: float) -> None:
-        """Called after every step, with its loss (the mean, where the loss is a sum over samples)."""
+        """Called after every step, with its loss (the mean, if the loss is a sum over samples)."""
 
     def on_layer_error(self, trainer: Trainer, layer: Layer, error: Tensor) -> None:
         """Called in every step, from the top layer down, as ``observe`` of `Network.learn` is.
 
-        Where a callback has this method, no step is captured: small steps take longer. The layer has not moved yet. The
+        If a callback has this method, no step is captured: small steps take longer. The layer has not moved yet. The
         error is to be read, or copied, not kept: others use it.
         """
 

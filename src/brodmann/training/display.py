@@ -10,7 +10,7 @@ from rich.console import Console
 
 
 def display(stream: IO[str] | None) -> Console:
-    """Returns a console on a stream, such as `sys.stderr`, that shows nothing where the stream takes nothing more."""
+    """Returns a console on a stream, such as `sys.stderr`, that shows nothing if the stream takes nothing more."""
     # Python has no stream where the process began without it.
     return Console(file=cast("IO[str]", _Forgiving(io.StringIO() if stream is None else stream)))
 

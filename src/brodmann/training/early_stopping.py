@@ -21,7 +21,7 @@ Standing = tuple[float, float]
 
 
 def standing(schedule: Schedule, row: Row, loss: Loss) -> Standing | None:
-    """Returns where an epoch stands by the schedule's `metric`, None where there is nothing to go by.
+    """Returns where an epoch stands by the schedule's `metric`, None if there is nothing to go by.
 
     Raises:
         BrodmannError: What the schedule asks to follow is not in the row, or not finite.
@@ -76,7 +76,7 @@ class EarlyStopping:
             progress.best, progress.best_loss, progress.best_epoch = score[0], -score[1], progress.epoch
 
     def end(self) -> None:
-        """Puts the best weights in their place, where there is patience."""
+        """Puts the best weights in their place, if there is patience."""
         trainer, progress = self._trainer, self._trainer.progress
         if trainer.schedule.patience is not None and progress.best_epoch >= 0:
             goes_on = progress.epoch < trainer.pace.epochs and not self.is_due

@@ -23,7 +23,7 @@ class Group:
         self.keeps = self._parallel is None or self._parallel.processes.rank == 0
 
     def by_first(self, do: Callable[[], R]) -> R:
-        """Returns what a function, called in the first process alone, returns there; it must be picklable.
+        """Returns what a function, called only in the first process, returns there; it must be picklable.
 
         Raises:
             Exception: Whatever it raises there is raised in all processes.

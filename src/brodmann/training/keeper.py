@@ -33,7 +33,7 @@ GENERATORS = ("generator_state", "device_generator_state")
 class Keeper:
     """Keeps a training: checkpoints in a folder, if it has one, and the weights of the best epoch.
 
-    Of several processes the first one alone reads and writes; the others go on from what it has read.
+    Of several processes only the first reads and writes; the others go on from what it has read.
 
     Attributes:
         draws: Random numbers of the training, which a checkpoint continues.
@@ -70,7 +70,7 @@ class Keeper:
             yield
 
     def check(self) -> None:
-        """Raises where the folder was deleted, moved or replaced."""
+        """Raises if the folder was deleted, moved or replaced."""
         self._check()
 
     def written_within(self, seconds: float) -> bool:
@@ -78,7 +78,7 @@ class Keeper:
         return time.monotonic() - self._written <= seconds
 
     def checkpoint(self) -> None:
-        """Writes a checkpoint, where there is a folder."""
+        """Writes a checkpoint, if there is a folder."""
         if self.folder is not None and self._group.keeps:
             self._check()
             trainer = self._trainer
@@ -91,7 +91,7 @@ class Keeper:
 
     @contextmanager
     def saving(self) -> Iterator[None]:
-        """Writes a checkpoint where something fails between two steps, so that what was learned is not lost."""
+        """Writes a checkpoint if something fails between two steps, so that what was learned is not lost."""
         try:
             yield
         except BaseException as error:
@@ -157,7 +157,7 @@ class Keeper:
         )
 
     def _check_new(self) -> None:
-        """Raises where a training that begins would write among the checkpoints of another."""
+        """Raises if a training that begins would write among the checkpoints of another."""
         if self._trainer.progress.step == 0 and self.folder is not None and checkpoint_names(self.folder):
             raise BrodmannError(
                 f"{self.folder} holds checkpoints of an earlier run: continue it with resume(), or choose another "

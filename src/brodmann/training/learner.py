@@ -31,7 +31,7 @@ class Learner(Protocol):
 
     @property
     def lr(self) -> float:
-        """Learning rate where a schedule names none."""
+        """Learning rate if a schedule names none."""
 
     @property
     def loss(self) -> Any:

@@ -18,7 +18,7 @@ from .trainer import Trainer
 class ProgressBar(Callback):
     """Time left, loss, accuracy, areas in use and samples per second, on standard error.
 
-    Where that takes nothing more, such as a pipe that nobody reads, it shows nothing, and the training goes on.
+    If that takes nothing more, such as a pipe that nobody reads, it shows nothing, and the training goes on.
     """
 
     last = writes = True

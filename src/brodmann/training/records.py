@@ -19,7 +19,7 @@ from .trainer import Trainer
 class AreaRecord(Callback):
     """Adds ``effective_areas`` and ``dead_areas``, a number per routed layer, to every epoch's row.
 
-    Where areas grow by themselves, also ``area_counts``, the samples of every area of each router; ``tension``, how
+    If areas grow by themselves, also ``area_counts``, the samples of every area of each router; ``tension``, how
     near each router came to a split, see `brodmann.routing.Conflict`; and ``splits``, those of the epoch: which cells
     went from which area to which. The first row also has ``began``, the area of each cell of routers that had several
     when the training began.
@@ -86,8 +86,8 @@ class AlignmentRecord(Callback):
     """Adds ``alignment``, layer -> cosine of its error and the true gradient or None, to every epoch's row.
 
     Also ``weight_alignment`` and ``weight_ratio``, layer -> cosine and ratio of norms of its feedback matrix and
-    ``W0``, where there is one of each. See `brodmann.telemetry.alignment`; `brodmann.figures.alignment_by_epoch` draws
-    the cosines. Where the network cannot be copied, or autograd cannot follow it, since its layers may be a user's own,
+    ``W0``, if there is one of each. See `brodmann.telemetry.alignment`; `brodmann.figures.alignment_by_epoch` draws
+    the cosines. If the network cannot be copied, or autograd cannot follow it, since its layers may be a user's,
     it says so once and adds nothing.
     """
 
@@ -100,7 +100,7 @@ class AlignmentRecord(Callback):
         if isinstance(trainer.network, Network) and self.possible:
             try:
                 found = alignment(trainer.network, self.x, self.y)
-            except Exception as error:  # from a user's own parts; a training does not end for want of a figure
+            except Exception as error:  # from a user's parts; a training does not end for want of a figure
                 self.possible = False
                 warn(f"The alignment of this network cannot be recorded: {error}")
                 return

@@ -47,7 +47,7 @@ class Samples(ABC):
 
     @cached_property
     def digest(self) -> str:
-        """A text that tells these samples from others; empty where none is known."""
+        """A text that tells these samples from others; empty if none is known."""
         return ""
 
 
@@ -75,7 +75,7 @@ class InMemory(Samples):
 
     @property
     def tensors(self) -> tuple[Any, ...]:
-        """Samples, targets and, where there are any, weights."""
+        """Samples, targets and, if there are any, weights."""
         pair = self.x, self.target
         return pair if self.weight is None else (*pair, self.weight)
 
@@ -160,7 +160,7 @@ class _Made(Dataset[Any]):
         self.dataset = dataset
 
     def __getitem__(self, asked: tuple[int, list[int]]) -> Any:
-        """Returns a batch, or the error where there is none: raised in a worker, it would tell only of the worker."""
+        """Returns a batch, or the error if there is none: raised in a worker, it would tell only of the worker."""
         seed, rows = asked
         with drawing_by(seed):
             items = [self.dataset[row] for row in rows]
@@ -191,7 +191,7 @@ class _Made(Dataset[Any]):
 
 
 def _leave_interrupts(worker: int) -> None:
-    """Lets a worker finish its batch where the training is interrupted, which then still needs it."""
+    """Lets a worker finish its batch if the training is interrupted, which then still needs it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -74,7 +74,7 @@ def evaluate(
 
 
 def _score_of(loss: Loss, outputs: Several, target: Several, weight: Tensor | None) -> dict[str, float]:
-    """Returns the score as `evaluate` names it; nothing where targets have none."""
+    """Returns the score as `evaluate` names it; nothing if targets have none."""
     if not (isinstance(outputs, Tensor) and isinstance(target, Tensor)):
         return {}
     if (found := right_and_scored(loss, outputs, target, weight)) is not None:

@@ -31,7 +31,7 @@ class Waiting:
         self.number: int | None = None
 
     def stop_if_any(self) -> None:
-        """Raises `Interrupted` where a signal came."""
+        """Raises `Interrupted` if a signal came."""
         if self.number is not None:
             raise Interrupted(self.number)
 

@@ -13,7 +13,7 @@ from .trainer import Trainer
 class TensorBoard(Callback):
     """Writes every number of an epoch's row for TensorBoard (extra ``tensorboard``).
 
-    Where a training begins again or goes back to a checkpoint, epochs that it makes replace those of before.
+    If a training begins again or goes back to a checkpoint, epochs that it makes replace those of before.
     """
 
     last = writes = True
@@ -39,7 +39,7 @@ class TensorBoard(Callback):
 
     @staticmethod
     def check_installed() -> None:
-        """Raises a `BrodmannError` where TensorBoard is not installed."""
+        """Raises a `BrodmannError` if TensorBoard is not installed."""
         try:
             import torch.utils.tensorboard  # noqa: F401
         except ImportError:

@@ -115,7 +115,7 @@ class Trainer:
 
     @property
     def validation(self) -> tuple[Any, ...] | None:
-        """Samples, targets and, where there are any, weights of the validation part; None where there is none."""
+        """Samples, targets and, if there are any, weights of the validation part; None if there is none."""
         return None if self.held_out is None else self.held_out.tensors
 
     @property
@@ -197,7 +197,7 @@ class Trainer:
         """Trains to the end of the schedule, or until it is stopped.
 
         What fails between two steps comes out of here once a checkpoint is written: a callback, a data set, the
-        transform, the schedule's shape, or the scoring of an epoch. Where a step fails none is written, because a part
+        transform, the schedule's shape, or the scoring of an epoch. If a step fails, none is written, because a part
         of the network may have moved: such a training goes on from its last checkpoint.
 
         The schedule's seed decides what is drawn, such as dropout; afterwards PyTorch's own generator is as it was, and
@@ -332,7 +332,7 @@ class Trainer:
 
 
 def _check_counted(weight: float, where: str) -> None:
-    """Raises where the targets of a part count for nothing."""
+    """Raises if the targets of a part count for nothing."""
     if not weight:
         raise BrodmannError(
             f"No target of {where} counted: all have weight 0, or are what the loss leaves out, such as -100. Leave "

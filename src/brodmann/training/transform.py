@@ -13,7 +13,7 @@ from ..several import Several, parts_in, sample_count
 
 
 class Transform:
-    """A function of a user's own that changes the samples of a batch, or samples and targets together.
+    """A user's function that changes the samples of a batch, or samples and targets together.
 
     Attributes:
         function: The function, or None: then batches stay as they are.

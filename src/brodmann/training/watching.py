@@ -1,4 +1,4 @@
-"""Watching: in some steps of a training errors are looked at, and units that stay silent are told of."""
+"""Watching: in some steps of a training errors are looked at, and units that stay silent are reported."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Watching:
         return Watch() if number == self._watched else None
 
     def judge(self, watch: Watch, network: Learner, output: Any) -> None:
-        """Raises where an error has vanished or exploded; warns where units stay silent."""
+        """Raises if an error has vanished or exploded; warns if units stay silent."""
         watch.check(network, output)
         self._silent = self._silent + 1 if watch.silent(output) else 0
         if self._silent == 2:

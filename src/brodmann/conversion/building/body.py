@@ -43,7 +43,7 @@ class _Building:
 
     Attributes:
         nodes: The nodes so far, as a `Graph` takes them; the node of a step has the step's name.
-        checked: By input, the node that hands it on once it is checked.
+        checked: By input, the node that passes it on once it is checked.
         learning: Steps and inputs at or below which something learns.
         owners: The first step of each operation with parameters that stands in several places, by the operation.
     """
@@ -114,7 +114,7 @@ class _Building:
             self.learning.add(step.name)
 
     def _check_sizes(self, name: str) -> None:
-        """Adds a node that checks the sizes of all inputs, and hands on the one of that name."""
+        """Adds a node that checks the sizes of all inputs, and passes on the one of that name."""
         asked = None if self.computation.is_of_one_shape else self.computation.asked
         images = [one in self.checked for one in self.inputs]
         if all(images) and not (asked is not None and asked.count_samples):  # whose shape is checked already
@@ -123,7 +123,7 @@ class _Building:
         self._check(name, "samples", sizes, *self.inputs)
 
     def _check(self, name: str, kind: str, check: nn.Module, *read: str) -> None:
-        """Adds a node that checks an input, or some of them, and hands on the one of that name."""
+        """Adds a node that checks an input, or some of them, and passes on the one of that name."""
         taken = {*self.inputs, *self.nodes, *(step.name for step in self.computation.steps)}
         below = [self.checked.get(one, one) for one in read]
         self.checked[name] = free_name(kind, taken)
@@ -142,7 +142,7 @@ def _tied_weights(steps: Sequence[Step], parts: Parts) -> dict[str, TiedWeights]
 
 
 def check_untied(steps: Sequence[Step]) -> None:
-    """Raises where different maps share a parameter, whose copies would drift apart, or several steps a batch norm."""
+    """Raises if different maps share a parameter, whose copies would drift apart, or several steps a batch norm."""
     parts = [step.operation for step in steps if isinstance(step.operation, nn.Module | nn.Parameter)]
     norms = Counter(id(part.running_mean) for part in parts if isinstance(part, _BatchNorm))
     apart = {id(part): _held_by(part) if isinstance(part, nn.Module) else [part] for part in parts}
@@ -157,7 +157,7 @@ def _held_by(part: nn.Module) -> list[nn.Parameter]:
 
 
 def warn_of_frozen(steps: Sequence[Step]) -> None:
-    """Warns where some but not all of a layer's parameters are kept from learning."""
+    """Warns if some but not all of a layer's parameters are kept from learning."""
     for step in steps:
         operation = step.operation
         own = [held.requires_grad for held in operation.parameters()] if isinstance(operation, nn.Module) else []

@@ -109,7 +109,7 @@ class _Place(NamedTuple):
     lowest: bool
 
     def rows_of(self, outputs: int) -> int:
-        """Returns how many rows a map has for each row of the network's output; 0 where there is no such number."""
+        """Returns how many rows a map has for each row of the network's output; 0 if there is no such number."""
         rows, more = divmod(self.step.rows_of(outputs), self.output_rows)
         return 0 if more or not self.step.rows_per_sample else rows
 

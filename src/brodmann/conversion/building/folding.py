@@ -42,7 +42,7 @@ def folded(computation: Computation) -> Computation:
 
 
 def _fused(layer: Any, norm: Any, ndim: int) -> nn.Module | None:
-    """Returns one map that does what a map and the batch norm above it do at inference; None where there is none."""
+    """Returns one map that does what a map and the batch norm above it do at inference; None if there is none."""
     if not isinstance(norm, _BatchNorm) or norm.running_mean is None or norm.weight is None or norm.bias is None:
         return None
     if isinstance(layer, _ConvNd) and not (layer.transposed and layer.groups > 1):

@@ -22,7 +22,7 @@ class OfSizes(nn.Module):
             shown: Samples that the network was converted with.
             images: Which of them come with their channels last.
             passed: Which of them is passed on.
-            asked: What the network asked about sizes; None if it is made for the shapes of ``shown`` alone.
+            asked: What the network asked about sizes; None if it is made only for the shapes of ``shown``.
         """
         super().__init__()
         self.images, self.passed, self.asked = tuple(images), passed, asked

@@ -46,7 +46,7 @@ _compiled = torch.jit.ScriptFunction.__call__
 class Answering(fx.Tracer):
     """A tracer that answers what a network asks about sizes, and refuses what it asks about the numbers themselves.
 
-    Each question is put to the network's own values for all samples and for two of them. Where both give the same
+    Each question is put to the network's own values for all samples and for two of them. If both give the same
     answer, the question is about what comes to the network and not about how many samples; the graph then holds for
     samples of that shape. A size made from the number of samples must have the same answer for `MANY`, too. For a
     single sample it need not: whether the network does the same with it, as with
@@ -185,7 +185,7 @@ class Answering(fx.Tracer):
         return after
 
     def _check_overwritten(self, graph: fx.Graph) -> None:
-        """Raises where a value is read after a part of its memory was written, by another name or as a view."""
+        """Raises if a value is read after a part of its memory was written, by another name or as a view."""
         order = {node: place for place, node in enumerate(graph.nodes)}
         for after, others, refused in self._overwritten:
             readers = (user for node in others for user in node.users if reads_numbers(user, node))
@@ -229,7 +229,7 @@ class _Proxy(Followed):
 
     @property
     def made(self) -> fx.Node | None:
-        """Its node, None where that is not made yet."""
+        """Its node, None if that is not made yet."""
         return self.node
 
     def __getattr__(self, k: str) -> Attribute:

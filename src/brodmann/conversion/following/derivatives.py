@@ -33,7 +33,7 @@ class OwnDerivative(nn.Module):
 
 
 class WithoutError(nn.Module):
-    """Hands on a value, and sends no error down."""
+    """Passes on a value, and sends no error down."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the value."""
@@ -46,7 +46,7 @@ def whole_functions() -> Iterator[None]:
 
     The function of `torch.utils.checkpoint`, which computes a block twice to save memory, is replaced by the block.
     """
-    base: Any = Function.__base__  # to which `apply` hands on, also one that was taken from its class before
+    base: Any = Function.__base__  # to which `apply` passes the call, also one that was taken from its class before
     before = vars(base).get("apply")
 
     def called(function: type[Function], *args: Any, **kwargs: Any) -> Any:

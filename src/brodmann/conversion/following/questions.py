@@ -74,7 +74,7 @@ class Questions:
 
     Attributes:
         count_samples: Whether an answer may depend on how many samples come.
-        while_learning: What it asked in training mode alone, which may be nothing.
+        while_learning: What it asked only in training mode, which may be nothing.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Questions:
             root: The network.
             sample: The samples that it was shown.
             asked: What it asked.
-            while_learning: What it asked in training mode alone; None if this is that.
+            while_learning: What it asked only in training mode; None if this is that.
         """
         needed = {node for node, _ in asked}
         for node in reversed(graph.nodes):
@@ -136,7 +136,7 @@ class Questions:
 
     @torch.no_grad()
     def _answers_for(self, shapes: Shapes) -> list[Any] | None:
-        """Returns the answers for samples of some shapes, None where the network does not take them."""
+        """Returns the answers for samples of some shapes, None if the network does not take them."""
         sizes = iter(shapes)
         sample = in_form_of(self._kinds, (torch.zeros(next(sizes), dtype=dtype) for dtype in parts_in(self._kinds)))
         try:

@@ -130,7 +130,7 @@ class RecurrentLayer(nn.Module):
         return x, (last, Cells(self)) if self.mode == "LSTM" else last
 
     def _level(self, level: Any, x: Tensor, before: list[Any], place: int) -> tuple[Tensor, Any]:
-        """Returns what a level makes of a sequence, and the state it ends with: h alone, unless unrolled."""
+        """Returns what a level makes of a sequence, and the state it ends with: only h, unless unrolled."""
         if not self.unrolled:
             y = level(x)
             return y, y[:, -1]

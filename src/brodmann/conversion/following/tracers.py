@@ -82,7 +82,7 @@ class Following:
                 return self._followed(root, tracer)
             except NeedsUnrollingError as error:
                 error.layer.unrolled = True
-            except Exception as error:  # from the user's own code, which meets proxies instead of tensors
+            except Exception as error:  # from the user's code, which meets proxies instead of tensors
                 was_asked = was_asked or tracer.was_asked
                 if isinstance(error, BrodmannError) or self._kind + 1 == len(self._kinds):
                     return _Failed(error, was_asked)
@@ -132,7 +132,7 @@ def _untraceable(root: Root, failures: Sequence[Exception]) -> BrodmannError:
 
 
 def _check_alone(root: Root, sample: Several, graph: fx.Graph, several: _Answers) -> None:
-    """Raises where a graph that was made for several samples does for one what the network would not do."""
+    """Raises if a graph that was made for several samples does for one what the network would not do."""
     as_before: Any = {name: getattr(several, name) for name in ("constants", "kept_whole", "shows_itself")}
     try:
         alone = _graph_of(root, _Answers(sample, alone=True, **as_before))

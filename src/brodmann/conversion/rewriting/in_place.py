@@ -35,7 +35,7 @@ def leave_out_writing(graph: fx.Graph, root: nn.Module, sample: Several) -> None
     writing = [node for node in graph.nodes if writes(node, root)]
     copy = deepcopy(root) if writing else root
     values, alone = (_values(graph, copy, rows_of(sample, slice(n))) if writing else {} for n in (2, 1))
-    for found in (values, alone):  # some are views of one sample alone
+    for found in (values, alone):  # some are views only for one sample
         _check_views(graph, found, writing)
     # Nothing is written into numbers: `n += 1` makes another one.
     numbers = {node for node, value in values.items() if not isinstance(value, Tensor)}
@@ -90,7 +90,7 @@ def _overwrites(node: fx.Node) -> BrodmannError:
 
 
 def _values(graph: fx.Graph, root: nn.Module, sample: Several) -> dict[fx.Node, Any]:
-    """Returns the values of nodes for samples, of a network that may be written into; none where that fails."""
+    """Returns the values of nodes for samples, of a network that may be written into; none if that fails."""
     walk = fx.Interpreter(root, garbage_collect_values=False, graph=graph)
     try:
         with torch.no_grad():
@@ -101,7 +101,7 @@ def _values(graph: fx.Graph, root: nn.Module, sample: Several) -> dict[fx.Node, 
 
 
 def _check_views(graph: fx.Graph, values: dict[fx.Node, Any], writing: list[fx.Node]) -> None:
-    """Raises where a node writes into what is read after it through another tensor that shares its memory."""
+    """Raises if a node writes into what is read after it through another tensor that shares its memory."""
     before = list(graph.nodes)
     order = {node: place for place, node in enumerate(before)}
     for node in writing:

@@ -75,7 +75,7 @@ def _only_asked(graph: fx.Graph) -> set[fx.Node]:
 
 @torch.no_grad()
 def taking_tensors(root: nn.Module, sample: Several) -> list[str]:
-    """Returns the names of the modules without parameters and buffers that take tensors alone and return one.
+    """Returns the names of the modules without parameters and buffers that take only tensors and return one.
 
     Several tensors have to be of real numbers, and different ones, with as many rows as what is returned.
     """

@@ -29,7 +29,7 @@ class Step:
         inputs: Those values, for a few samples.
         output: Its value.
         rows_per_sample: How many rows of its first dimension belong to each sample: 1; the number of windows of an
-            image whose windows the network maps as if they were samples; or 0 where it is the same whatever the input.
+            image whose windows the network maps as if they were samples; or 0 if it is the same whatever the input.
         batch_second: Whether samples lie in the second dimension, as where steps of a sequence come first.
     """
 
@@ -44,7 +44,7 @@ class Step:
     def laid_out_as(self, other: Step, parts: Parts) -> bool:
         """Whether one layer can stand for both steps: the values that they take have to be laid out alike.
 
-        Where layers follow a route, they need equally many rows for each sample; under direct feedback, equal shapes.
+        If layers follow a route, they need equally many rows for each sample; under direct feedback, equal shapes.
         Rows that are the same whatever the input, such as the initial state of a loop, count as rows of samples where
         there are as many.
         """
@@ -64,7 +64,7 @@ class Step:
 
 
 class Functions(fx.GraphModule):
-    """Functions of a network as one module. Where they fail, torch.fx would print it before anyone can catch it."""
+    """Functions of a network as one module. If they fail, torch.fx would print it before anyone can catch it."""
 
     def recompile(self) -> PythonCode:
         """Makes the code of the functions."""

@@ -21,7 +21,7 @@ def same_for_other_lengths(
 ) -> bool:
     """Whether what was followed for a few samples does what the network does for shorter and for longer ones, too.
 
-    Any second dimension may be that of sequences. Where the network does not take other lengths, what was followed must
+    Any second dimension may be that of sequences. If the network does not take other lengths, what was followed must
     not take them either. Lengths for which the network answers its own questions otherwise do not count; those for
     which it does the same all the same are noted.
 
@@ -70,7 +70,7 @@ def _of_length(length: int, steps: int, part: Tensor) -> Tensor:
 
 
 def _outcome(network: nn.Module, sample: Several) -> Any:
-    """Returns what a network makes of samples, None where it does not take them."""
+    """Returns what a network makes of samples, None if it does not take them."""
     try:
         return network.forward(of_each(Tensor.clone, sample))  # whose errors torch.fx does not print
     except Exception:  # from whatever the network does with samples of a shape that it is not made for

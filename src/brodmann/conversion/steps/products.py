@@ -48,7 +48,7 @@ def factors_of(
 
     Args:
         node: The product.
-        function: It and all that is part of it. Where no parameter learns, this no longer detaches anything.
+        function: It and all that is part of it. If no parameter learns, this no longer detaches anything.
         read: Nodes of the function's arguments.
         values: What nodes are for a few samples.
         live: Nodes through which errors would go down.
@@ -73,7 +73,7 @@ def factors_of(
 
 
 def check_learns_as_before(node: fx.Node, factors: Factors) -> None:
-    """Raises where a layer would not learn the weights of a product as autograd does."""
+    """Raises if a layer would not learn the weights of a product as autograd does."""
     product, (came, weight, *besides) = factors.product, factors.given
     if weight.ndim < 2:
         raise BrodmannError(
@@ -111,7 +111,7 @@ def pass_all(function: fx.GraphModule) -> None:
 def order_of(
     function: Callable[..., Tensor], given: Sequence[Tensor], live: Sequence[bool], weights: int
 ) -> tuple[int, ...] | None:
-    """Returns the places of the value, the weights and what else a product takes; None where there are several values.
+    """Returns the places of the value, the weights and what else a product takes; None if there are several values.
 
     The value is what errors go through; the rest says what to do, such as where each row goes.
 

@@ -96,7 +96,7 @@ class Rows:
 
 
 def _value_of(node: fx.Node, walk: fx.Interpreter) -> Tensor | None:
-    """Returns the value of a node in a walk, which goes on to it; None where it fails before."""
+    """Returns the value of a node in a walk, which goes on to it; None if it fails before."""
     try:
         for other in node.graph.nodes:
             if other not in walk.env:

@@ -48,7 +48,7 @@ def computed_by(model: nn.Module, sample: Several, dtype: torch.dtype) -> Comput
     """Returns what a network computes in a dtype, followed with a few samples (samples, ...).
 
     A step is a module of PyTorch's own, a tensor that the network holds, or a function whose value is a tensor of real
-    numbers; all else (sizes, masks, parts of tuples, what one other function alone needs) is computed inside the
+    numbers; all else (sizes, masks, parts of tuples, what only one other function needs) is computed inside the
     functions that need it. What would overwrite its input does not, dropout is drawn only while learning, and
     everything else is as at inference.
 
@@ -169,7 +169,7 @@ class _Walk(fx.Interpreter):
         return result
 
     def _check_one_way_down(self, node: fx.Node) -> None:
-        """Raises where a function with a derivative of its own has several outputs, whose errors would come apart."""
+        """Raises if a function with a derivative of its own has several outputs, whose errors would come apart."""
         result = self.env[node]
         if isinstance(result, tuple | list) and sum(map(is_real, result)) > 1 and len(node.users) > 1:
             raise BrodmannError(
@@ -178,10 +178,10 @@ class _Walk(fx.Interpreter):
             )
 
     def _step(self, node: fx.Node) -> Step | None:
-        """Returns the step that a node is, or None where it is part of those that read it.
+        """Returns the step that a node is, or None if it is part of those that read it.
 
-        A tensor that the network holds is a step, and so is a module. A function is none where its value is no tensor
-        of real numbers, or the same whatever comes, or where one other function alone reads it.
+        A tensor that the network holds is a step, and so is a module. A function is none if its value is no tensor
+        of real numbers, or the same whatever comes, or if only one other function reads it.
         """
         if node.op == "get_attr":
             return self._held(node, self.env[node])
@@ -214,7 +214,7 @@ class _Walk(fx.Interpreter):
         return replace(step, rows_per_sample=self.rows.per_sample(node, self.env, module))
 
     def _takes_values(self, node: fx.Node, module: nn.Module) -> bool:
-        """Whether a module takes one thing, or has no parameters and takes several that depend on the input alone.
+        """Whether a module takes one thing, or has no parameters and takes several that depend only on the input.
 
         Errors would go down through parameters of the network that it takes beside them.
         """
@@ -278,7 +278,7 @@ class _Walk(fx.Interpreter):
         return Weighted(product, weight), [value, *others]
 
     def _matrix(self, node: fx.Node, factors: Factors) -> Tensor | None:
-        """Returns the matrix by which a product maps rows of samples, None where it is no such map of its own."""
+        """Returns the matrix by which a product maps rows of samples, None if it is no such map of its own."""
         (value, _, *others), (came, weight, *_) = factors.read, factors.given
         of_samples = node in self.provenance.moved and not len(self.env[node]) % self.count and self.count > 1
         unshared = id(weight) not in self.of_modules
@@ -287,7 +287,7 @@ class _Walk(fx.Interpreter):
         return as_matrix(factors.product, came, weight) if self.rows.lie_by_samples(value, came) else None
 
     def _held(self, node: fx.Node, result: Any) -> Step | None:
-        """Returns the step of a tensor that the network holds, None where it has one already."""
+        """Returns the step of a tensor that the network holds, None if it has one already."""
         if not isinstance(result, Tensor):
             return None
         if result.requires_grad and not isinstance(result, nn.Parameter):
@@ -340,7 +340,7 @@ class _Walk(fx.Interpreter):
         return Step(self._new_name(node), module, sources, inputs, self.env[node])
 
     def _without_error(self, step: Step) -> Step:
-        """Returns the step that hands on the value of another one, through which no error goes down."""
+        """Returns the step that passes on the value of another one, through which no error goes down."""
         return replace(
             step,
             name=self._free(f"{step.name}_detached"),

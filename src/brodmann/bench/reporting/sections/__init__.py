@@ -51,7 +51,7 @@ def _of_ones_own(recipe: str, rows: Sequence[Row]) -> Section:
 
 
 def _why_unpaired(rows: Sequence[Row]) -> str:
-    """Returns why rows cannot be compared over seeds and test samples, nothing where they can."""
+    """Returns why rows cannot be compared over seeds and test samples, nothing if they can."""
     if not all("correct" in row for row in rows):
         return "a row does not say which test samples were right (the task returns this as 'right')"
     places = Counter((row["dataset"], row["method"], row["seed"]) for row in rows)

@@ -88,8 +88,7 @@ def _add_tuned(result: Section, rows: list[Row]) -> None:
                 "method",
                 "dataset",
                 _effective,
-                "Where fewer than half of the areas are effective, a row stands for that number rather than for its "
-                "name.",
+                "If fewer than half of the areas are effective, a row stands for that number rather than for its name.",
             )
         )
     if "scikit-learn MLP" in names and TWIN in names:
