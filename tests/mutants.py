@@ -142,7 +142,7 @@ MUTANTS = [
     ("conversion/kept.py", "if not same:", "if False:", "what is kept from call to call and lost"),
     ("conversion/kept.py", "self.statistics.add(part.data_ptr())", "pass", "statistics of norms taken for memories"),
     ("conversion/building/sizes.py", "if learning and not self.asked.allow_learning(of_samples):", "if False:", "decisions by sizes in training mode alone"),
-    ("conversion/steps/computation.py", "del type(self).__call__", "pass", "errors that torch.fx prints"),
+    ("conversion/steps/functions.py", "del type(self).__call__", "pass", "errors that torch.fx prints"),
     ("conversion/tracing.py", "training, generator_states() != before)", "training, False)", "layers that a draw leaves out, unless it does so here"),
     ("conversion/following/kinds.py", "return is_followed()", "return True", "networks that do something else while they are followed"),
     ("conversion/following/answering.py", "behind_jump = following[1:2]", "behind_jump = following", "decisions by numbers that pass for assertions"),

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
@@ -22,7 +21,6 @@ from ...layers import (
     BatchNorm,
     ChannelsLast,
     Constant,
-    Patches,
     Recurrent,
     Sequential,
     TiedProduct,
@@ -33,9 +31,10 @@ from ...layers.graph import INPUT, Graph
 from ...layers.local import Local, Sum
 from ...layers.weights import NoWayDownError
 from ..following.recurrent import Recurrence
-from ..modules import NORMS, function_of, linear_of, module_text
+from ..modules import NORMS, linear_of, module_text
 from ..rewriting.batch_norms import FixedNorm, KeptNorm
 from ..steps.computation import Step, Tied, Weighted
+from .convolutions import as_image, as_sequence, is_of_patches, padded_function_of, window_of
 from .norms import ImageNorm, ScaledNorm
 
 ELEMENTWISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.LeakyReLU, nn.ELU, nn.Dropout, Sum)
@@ -178,14 +177,14 @@ def _recurrent(operation: Recurrence, place: _Place) -> Recurrent:
 def _convolution(operation: _ConvNd, place: _Place) -> Layer:
     """Returns a convolution: one map of all patches where it can be, else a product of its kind."""
     # Areas are chosen for one image or sequence of a sample.
-    if place.step.rows_per_sample > 1 or not _is_of_patches(operation):
+    if place.step.rows_per_sample > 1 or not is_of_patches(operation):
         return _product(operation, place)
     start = linear_of(operation.weight.movedim(1, -1).flatten(1), operation.bias)  # (out, [k *] k * in)
     size, rows = (start.in_features, start.out_features), place.rows_of(operation.out_channels)
-    convolution = place.parts.convolution(_window(operation), *size, rows=rows, lowest=place.lowest, start=start)
+    convolution = place.parts.convolution(window_of(operation), *size, rows=rows, lowest=place.lowest, start=start)
     if isinstance(operation, nn.Conv2d):
         return convolution
-    return Sequential(Local(_as_image), convolution, Local(_as_sequence))  # one of sequences, as images of one row
+    return Sequential(Local(as_image), convolution, Local(as_sequence))  # one of sequences, as images of one row
 
 
 def _with_parameters(norm: Layer, operation: Any, parts: Parts) -> Graph:
@@ -263,51 +262,14 @@ def _fixed_norm(operation: FixedNorm, place: _Place) -> Graph:
     return affine(gain.detach(), shift.detach(), rule, form=_form(len(gain), ndim))
 
 
-def _is_of_patches(conv: _ConvNd) -> bool:
-    """Whether a convolution is one map of all patches, and its padding zeros, equally many on both sides."""
-    plain = isinstance(conv, nn.Conv1d | nn.Conv2d) and conv.groups == 1 and conv.padding_mode == "zeros"
-    return plain and all(before == behind for before, behind in _around(conv))
-
-
-def _around(conv: _ConvNd) -> list[tuple[int, int]]:
-    """Returns how many pixels a convolution pads before and behind, for each dimension."""
-    if not isinstance(conv.padding, str):
-        return [(pixels, pixels) for pixels in conv.padding]
-    windows = zip(conv.kernel_size, conv.dilation, strict=True)
-    more = [step * (size - 1) if conv.padding == "same" else 0 for size, step in windows]
-    return [(pixels // 2, pixels - pixels // 2) for pixels in more]
-
-
-def _window(conv: _ConvNd) -> Patches:
-    """Returns the window of a convolution; that of sequences is one pixel high."""
-    size, stride, dilation = conv.kernel_size, conv.stride, conv.dilation
-    padding = tuple(before for before, _ in _around(conv))
-    return Patches(
-        _of_plane(size, 1), stride=_of_plane(stride, 1), padding=_of_plane(padding, 0), dilation=_of_plane(dilation, 1)
-    )
-
-
 def _product(conv: _ConvNd, place: _Place) -> Layer:
     """Returns any other convolution as a product of its kind, and a sum with its biases."""
-    function, settings = function_of(conv)
-    convolved: Callable[..., Tensor] = partial(function, **settings)
-    lopsided = any(before != behind for before, behind in _around(conv))
-    if conv.padding_mode != "zeros" or lopsided:
-        around = [pixels for both in reversed(_around(conv)) for pixels in both]
-        mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
-        convolved = partial(_padded, partial(convolved, padding=0), around, mode)
     step, parts = place.step, place.parts
-    product = parts.product(_as_laid(convolved, step), conv.weight, lowest=place.lowest)
+    product = parts.product(_as_laid(padded_function_of(conv), step), conv.weight, lowest=place.lowest)
     if conv.bias is None:
         return product
     bias = Constant(conv.bias.detach(), parts.update_rule, form=_form(len(conv.bias), step.output.ndim))
     return Graph({"product": (product, INPUT), "bias": (bias,), "sum": (torch.add, "product", "bias")})
-
-
-def _padded(
-    function: Callable[[Tensor, Tensor], Tensor], around: list[int], mode: str, x: Tensor, weight: Tensor
-) -> Tensor:
-    return function(functional.pad(x, around, mode=mode), weight)
 
 
 def _as_laid(product: Callable[[Tensor, Tensor], Tensor], step: Step) -> Callable[[Tensor, Tensor], Tensor]:
@@ -322,22 +284,6 @@ def _moved(product: Callable[..., Tensor], x: Tensor, weight: Tensor, *others: T
     return channels_last(product(x, weight, *behind))
 
 
-def _of_plane(numbers: tuple[int, ...], first: int) -> tuple[int, int]:
-    """Returns numbers for height and width, ``first`` for the height where there is none."""
-    height, width = numbers if len(numbers) == 2 else (first, *numbers)
-    return height, width
-
-
 def _turned(x: Tensor) -> Tensor:
     """Returns (steps, samples, ...) as (samples, steps, ...), and back."""
     return x.transpose(0, 1)
-
-
-def _as_image(x: Tensor) -> Tensor:
-    """Returns sequences (samples, channels, length) as images (samples, 1, length, channels)."""
-    return x.transpose(1, 2).unsqueeze(1)
-
-
-def _as_sequence(x: Tensor) -> Tensor:
-    """Returns images (samples, 1, length, channels) as sequences (samples, channels, length)."""
-    return x.squeeze(1).transpose(1, 2)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
 
-from torch import Tensor, fx, nn
-from torch.fx.graph import PythonCode
+from torch import Tensor, nn
 
 from ...builders import Parts
 from ...several import parts_in
-from ..following.derivatives import OwnDerivative
 from ..following.questions import Questions
 
 Outputs = str | tuple[str, ...] | dict[str, str]
@@ -61,26 +58,6 @@ class Step:
         """Returns how many rows of ``outputs`` numbers its value has for each sample."""
         samples = self.output.shape[1] if self.batch_second else len(self.output) // max(1, self.rows_per_sample)
         return self.output.numel() // (samples * outputs)
-
-
-class Functions(fx.GraphModule):
-    """Functions of a network as one module. If they fail, torch.fx would print it before anyone can catch it."""
-
-    def recompile(self) -> PythonCode:
-        """Makes the code of the functions."""
-        code = super().recompile()
-        del type(self).__call__  # which prints; every module of torch.fx has a class of its own
-        return code
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Is pickled as a module of torch.fx, which forgets this class."""
-        restore, given = super().__reduce__()
-        return _as_functions, (restore, *given)
-
-
-def _as_functions(restore: Callable[..., fx.GraphModule], *given: Any) -> Functions:
-    found = restore(*given)
-    return Functions(found, found.graph)
 
 
 class Weighted(nn.Module):
@@ -152,13 +129,3 @@ def free_name(name: str, taken: Collection[str]) -> str:
     while name in taken or not name:
         name += "_"
     return name
-
-
-class OfFunctions(fx.Tracer):
-    """Traces functions of a network again, as when they are unpickled: sizes of the input may slice buffers."""
-
-    proxy_buffer_attributes = True
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Whether it stops at a module."""
-        return isinstance(m, OwnDerivative) or super().is_leaf_module(m, module_qualified_name)

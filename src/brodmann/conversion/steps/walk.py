@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -30,7 +30,8 @@ from ..rewriting.ties import uses_of_parameters
 from ..rewriting.training_mode import DROPOUTS
 from ..samples import check_returned
 from ..tracing import traced
-from .computation import Computation, Functions, OfFunctions, Step, Tied, Weighted, free_name, lay_out, tensors_of
+from .computation import Computation, Step, Tied, Weighted, free_name, lay_out, tensors_of
+from .functions import Functions, as_module
 from .lengths import same_for_other_lengths
 from .products import Factors, as_matrix, check_learns_as_before, factors_of, turns_alone
 from .provenance import Provenance, is_product, not_followed
@@ -250,7 +251,7 @@ class _Walk(fx.Interpreter):
         if node in self.provenance.products:
             return self._weighted(node)
         if WITHOUT_ERROR in node.meta:
-            return self._as_module(node)
+            return as_module(node, self.env, self.names)
         if node.target in RELUS:
             return nn.ReLU(), node.all_input_nodes[:1]
         if node.target in DROPOUTS:
@@ -260,11 +261,12 @@ class _Walk(fx.Interpreter):
         shapes = {self.env[part].shape for part in parts}
         if node.target in SUMS and len(parts) == len(node.args) == 2 and len(shapes) == 1 and not node.kwargs:
             return Sum(), parts
-        return self._as_module(node)
+        return as_module(node, self.env, self.names)
 
     def _weighted(self, node: fx.Node) -> tuple[nn.Linear | Weighted | Tied, list[fx.Node]]:
         """Returns a product with weights as a module, and the nodes that it reads: a value, and weights if tied."""
-        function, read = self._as_module(node, self.provenance.fixed.intersection(self.provenance.weights))
+        within = self.provenance.fixed.intersection(self.provenance.weights)
+        function, read = as_module(node, self.env, self.names, within)
         factors = factors_of(node, function, read, self.env, self.provenance.live)
         check_learns_as_before(node, factors)
         product, (value, _, *others), weight = factors.product, factors.read, factors.given[1]
@@ -300,39 +302,6 @@ class _Walk(fx.Interpreter):
                 self.names[node] = name
                 return None
         return Step(self._new_name(node), result, (), (), result)
-
-    def _as_module(self, node: fx.Node, within: Collection[fx.Node] = ()) -> tuple[Functions, list[fx.Node]]:
-        """Returns a function, with all that is part of it, as a module, and the nodes whose values that takes.
-
-        Buffers that it needs, such as a mask, are its own, and so are the functions that are to stand ``within`` it.
-        """
-        inside = fx.Graph(tracer_cls=OfFunctions)
-        copies: dict[fx.Node, fx.Node] = {}
-        held: dict[str, Tensor | nn.Module] = {}
-
-        def copied(read: fx.Node) -> fx.Node:
-            if read not in copies:
-                if read.op == "get_attr" and not isinstance(self.env[read], nn.Parameter):
-                    held[read.name] = self.env[read].clone()
-                    copies[read] = inside.get_attr(read.name)
-                elif read in self.names and (read.op == "get_attr" or read not in within):
-                    copies[read] = inside.placeholder(read.name)
-                else:
-                    copies[read] = applied(read)
-            return copies[read]
-
-        def applied(read: fx.Node) -> fx.Node:
-            if isinstance(read.target, OwnDerivative):
-                held[read.name] = read.target
-                copy = inside.call_module(read.name, *fx.node.map_arg((read.args, read.kwargs), copied))
-            else:
-                copy = inside.node_copy(read, copied)
-            stops = WITHOUT_ERROR in read.meta and isinstance(self.env[read], Tensor)
-            return inside.call_method("detach", (copy,)) if stops else copy
-
-        inside.output(applied(node))
-        function = Functions(held, inside, name_of(node))
-        return function, [read for read, copy in copies.items() if copy.op == "placeholder"]
 
     def _of(self, node: fx.Node, module: nn.Module, read: list[fx.Node]) -> Step:
         """Returns the step of a node, which applies a module to the values of others."""
