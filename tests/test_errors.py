@@ -47,7 +47,7 @@ from brodmann.losses import Loss
 from brodmann.routing import Recruiting
 from brodmann.runs import RunOptions
 from brodmann.telemetry import alignment, area_usage, class_conflict
-from brodmann.training import Schedule, Trainer, evaluate
+from brodmann.training import Schedule, Trainer, evaluate, outputs_of, score
 from brodmann.updates import Factors, UpdateRule, update_rule
 
 
@@ -390,6 +390,11 @@ CASES: list[tuple[Callable[[], object], str]] = [
         lambda: Network(mlp(4, 2)).learn(torch.zeros(3, 4), torch.zeros(2, dtype=torch.long)),
         "Expected as many targets as samples, got 2 for 3.",
     ),
+    (
+        lambda: outputs_of(nn.Identity(), torch.ones(3, 2), rows=0),
+        "Expected rows to be a whole number of at least 1, got 0.",
+    ),
+    (lambda: score([1.0], [1.0]), "Expected outputs to be a tensor, got list: convert it with torch.as_tensor(...)."),  # type: ignore
     (lambda: Router(4, 2, update="sgd"), "Expected update to be a rule such as Adam(), got 'sgd'."),  # type: ignore
     (lambda: Router(4, 2, update=0), "Expected update to be a rule such as Adam(), got 0."),  # type: ignore[arg-type]
     (lambda: mlp(4, 2, update={}), "Expected update to be a rule such as Adam(), got {}."),  # type: ignore[arg-type]

@@ -245,6 +245,12 @@ def test_what_cannot_be_drawn_is_said(draw: Draw, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_kind_of_file_that_cannot_be_drawn_is_told_from_settings(tmp_path: Path) -> None:
+    figures.learning_curves(str(tmp_path / "a.svg"), history(3))
+    with pytest.raises(BrodmannError, match=r"'foo' is not supported .* end in .png, .svg or .pdf"):
+        figures.learning_curves(tmp_path / "a.foo", history(3))
+
+
 def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(BrodmannError, match=r"pip install 'brodmann\[figures\]'"):

@@ -385,6 +385,12 @@ def test_baselines_of_streams_keep_no_graph_and_learn_in_any_mode(build: Callabl
         assert other.predict(first).tolist() == learned[0].predict(first).tolist()
 
 
+def test_tasks_may_be_compared() -> None:
+    one, other = task(0), task(1)
+    assert one != other
+    assert [other, one].index(one) == 1
+
+
 def test_streaming_means_follow_the_default_dtype() -> None:
     torch.set_default_dtype(torch.float64)
     try:

@@ -37,6 +37,13 @@ def test_methods_are_chosen_by_the_names_that_tables_call_them() -> None:
         cases_of(["ten"], replace(plan, methods=("SAL, 15 areas",)))
 
 
+def test_a_single_name_is_no_list_of_names() -> None:
+    with pytest.raises(BrodmannError, match="Expected sets to be a list of names, got 'digits'"):
+        Plan(sets="digits")  # type: ignore[arg-type]
+    with pytest.raises(BrodmannError, match="Expected recipes to be a list of names, got 'ten'"):
+        cases_of("ten", Plan())
+
+
 def test_streams_are_chosen_by_their_names_and_come_without_the_conflict_of_classes() -> None:
     plan = Plan(seeds=1, sets=("digits",))
     every = cases_of(["interference"], plan)

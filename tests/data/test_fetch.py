@@ -66,12 +66,14 @@ def test_fetch_that_fails_says_what_to_do(tmp_path: Path, torchvision: Any) -> N
     ("name", "message"),
     [
         ("digits", "Nothing to fetch for 'digits': it comes with scikit-learn"),
+        ("mine.npz", r"Nothing to fetch for 'mine\.npz': it is a file of your own, .*mine\.npz\. Use it as it is"),
+        (Path("own.npz"), "Nothing to fetch for 'own"),
         ("own.npz", r"Nothing to fetch for 'own\.npz': it is a file of your own\. Put a \.npz file .* at .*own\.npz"),
         ("mine", r"Nothing to fetch for 'mine': .*mine\.npz is there"),
         ("cifar", "Unknown data set 'cifar'"),
     ],
 )
-def test_fetch_of_what_cannot_be_fetched(tmp_path: Path, name: str, message: str) -> None:
+def test_fetch_of_what_cannot_be_fetched(tmp_path: Path, name: str | Path, message: str) -> None:
     write_npz(tmp_path / "mine.npz")
     with pytest.raises(BrodmannError, match=message):
         fetch(name, tmp_path)

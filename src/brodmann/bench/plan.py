@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..checks import check_whole
+from ..checks import check_whole, listed
 from ..errors import BrodmannError, unknown_name
 from .facts import data_facts, is_here
 from .streams import STREAMS
@@ -27,7 +27,8 @@ class Plan:
             conflict between classes.
 
     Raises:
-        BrodmannError: There is no such stream or protocol, or the seeds are no positive whole number.
+        BrodmannError: There is no such stream or protocol, names are no list of them, or the seeds are no positive
+            whole number.
     """
 
     quick: bool = False
@@ -40,6 +41,9 @@ class Plan:
     def __post_init__(self) -> None:
         if self.seeds is not None:
             check_whole(seeds=self.seeds)
+        for kind in ("protocols", "sets", "methods", "streams"):
+            if (names := getattr(self, kind)) is not None:
+                object.__setattr__(self, kind, tuple(listed(kind, names)))
         for kind, names, known in (("stream", self.streams or (), STREAMS), ("protocol", self.protocols, PROTOCOLS)):
             for name in names:
                 if name not in known:

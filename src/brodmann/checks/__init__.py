@@ -1,6 +1,7 @@
 """What is checked before anything is computed: settings, sizes and inputs; and what users add."""
 
 from .callables import binds, check_registered, check_settings, signature_of, unwrapped
+from .names import listed
 from .numbers import check_finite, check_memory, check_positive, check_real, check_share, check_switch, check_whole
 from .own_methods import changes_of, check_sent, check_unmodified
 from .tensors import (
@@ -35,6 +36,7 @@ __all__ = [
     "check_weights",
     "check_whole",
     "length_of",
+    "listed",
     "rows_not_finite",
     "signature_of",
     "unwrapped",

@@ -93,7 +93,7 @@ def load(
     raise _unknown(name, directory)
 
 
-def fetch(name: str, data_dir: str | Path | None = None) -> Path:
+def fetch(name: str | Path, data_dir: str | Path | None = None) -> Path:
     """Downloads a data set into the data directory; the only function that uses the network.
 
     Does nothing if the data set is there already.
@@ -109,13 +109,15 @@ def fetch(name: str, data_dir: str | Path | None = None) -> Path:
         BrodmannError: There is nothing to fetch for this name (the message says why), the name is unknown,
             torchvision is needed and absent, or the download fails.
     """
-    directory = data_directory(data_dir)
+    name, directory = _as_name(name), data_directory(data_dir)
     if name == BUNDLED:
         raise BrodmannError(f"Nothing to fetch for '{name}': it comes with scikit-learn. Use it as it is.")
     if is_own_file(name):
-        where = directory / name
-        there = put_there(where) if name.lower().endswith(".npz") else f"Put it at {where}."
-        raise BrodmannError(f"Nothing to fetch for '{name}': it is a file of your own. {there}")
+        if (there := file_of(name, data_dir)).is_file():
+            raise BrodmannError(f"Nothing to fetch for '{name}': it is a file of your own, {there}. Use it as it is.")
+        where = directory / expanded(name)
+        hint = put_there(where) if name.lower().endswith(".npz") else f"Put it at {where}."
+        raise BrodmannError(f"Nothing to fetch for '{name}': it is a file of your own. {hint}")
     if name.startswith(PREFIX):
         fetch_table(name, directory)
         return table_place(name, directory)

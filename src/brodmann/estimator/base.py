@@ -83,7 +83,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         feedback: str | Callable[[Shape], Feedback] = "kolen-pollack",
         shared: str = "learned",
         gated: bool = False,
-        activation: str = "relu",
+        activation: str | Callable[[torch.Tensor], torch.Tensor] = "relu",
         dropout: float = 0.0,
         pooling: float = 0.0,
         partition: str = "fixed",

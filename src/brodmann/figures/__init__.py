@@ -1,4 +1,4 @@
-"""Figures of a training, as PNG files: curves, growth and use of areas, what they hold, alignment (extra ``figures``).
+"""Figures of a training, as files: curves, growth and use of areas, what they hold, alignment (extra ``figures``).
 
 Colour-blind readers can tell the colours apart, and every difference in colour is also one in line style, marker or
 position.

@@ -23,11 +23,11 @@ from .drawing import (
 )
 
 
-def alignment(path: Path, rows: Sequence[Alignment]) -> None:
+def alignment(path: str | Path, rows: Sequence[Alignment]) -> None:
     """Draws, for each layer, cosine and ratio of norms between the error that arrives and the true gradient.
 
     Args:
-        path: PNG file to write.
+        path: File to write, ``.png``, ``.svg`` or ``.pdf``; PNG where it has no ending.
         rows: From input to output, see `brodmann.telemetry.alignment`.
 
     Raises:
@@ -63,14 +63,14 @@ def alignment(path: Path, rows: Sequence[Alignment]) -> None:
     write_figure(path, figure)
 
 
-def alignment_by_epoch(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
+def alignment_by_epoch(path: str | Path, history: Sequence[Mapping[str, Any]]) -> None:
     """Draws how errors, and feedback weights, align with what backpropagation would use, by epoch.
 
     A line for each layer, the lowest in the first colour: on the left the cosine of its error and the true gradient, on
     the right, if there is one, that of its feedback matrix and the forward weights that all areas share.
 
     Args:
-        path: PNG file to write.
+        path: File to write, ``.png``, ``.svg`` or ``.pdf``; PNG where it has no ending.
         history: A row per epoch with ``epoch``, ``alignment`` and ``weight_alignment``, see
             `brodmann.training.AlignmentRecord`.
 

@@ -16,7 +16,7 @@ _AXES = {"loss": "loss", "r2": "R²", "label_accuracy": "accuracy of labels (%)"
 
 
 def learning_curves(
-    path: Path,
+    path: str | Path,
     history: Sequence[Row],
     *,
     beside: Mapping[str, Sequence[Row]] | None = None,
@@ -25,7 +25,7 @@ def learning_curves(
     """Draws loss and score by epoch: training part dashed, validation part solid.
 
     Args:
-        path: PNG file to write.
+        path: File to write, ``.png``, ``.svg`` or ``.pdf``; PNG if it has no ending.
         history: A row per epoch with ``epoch``, ``train_loss`` and, if there are any, ``train_accuracy``,
             ``validation_loss``, ``validation_accuracy`` or ``validation_r2``; ``label_accuracy`` likewise.
         beside: Rows of further runs by name, such as a baseline's. Default none.

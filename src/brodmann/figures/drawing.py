@@ -42,7 +42,7 @@ def shades(count: int) -> list[Any]:
     return [colormaps[MAP](0.35 + 0.65 * place / max(1, count - 1)) for place in range(count)]
 
 
-def write_figure(path: Path, figure: Any) -> None:
+def write_figure(path: str | Path, figure: Any) -> None:
     """Writes a figure as the path's suffix says: png, svg or pdf.
 
     Raises:
@@ -59,7 +59,10 @@ def write_figure(path: Path, figure: Any) -> None:
             figure.savefig(buffer, format=kind, facecolor="white", metadata=empty.get(kind))
         except (RuntimeError, ValueError, OSError) as error:
             why = str(error).partition("\n")[0]
-            raise BrodmannError(f"Matplotlib cannot draw {path}: {why}. Look at your matplotlibrc.") from None
+            raise BrodmannError(
+                f"Matplotlib cannot draw {path}: {why}. Let its name end in .png, .svg or .pdf, or look at your "
+                "matplotlibrc."
+            ) from None
     write_bytes(Path(path), buffer.getvalue())
 
 

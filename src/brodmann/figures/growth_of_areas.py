@@ -11,14 +11,14 @@ import torch
 from .drawing import COLOURS, GREY, INK, evenly, new_figure, require, tidy, title, whole_numbers, write_figure
 
 
-def growth(path: Path, history: Sequence[Mapping[str, Any]], *, panels: int = 3) -> None:
+def growth(path: str | Path, history: Sequence[Mapping[str, Any]], *, panels: int = 3) -> None:
     """Draws how areas grew: above the share of the samples in each area by epoch, below the tension that splits them.
 
     A split shows as a new band above; the tension that called for it lies above the dashed line below, if its window
     was the last of the epoch, and falls once the area is split. What is drawn once the budget is spent splits nothing.
 
     Args:
-        path: PNG file to write.
+        path: File to write, ``.png``, ``.svg`` or ``.pdf``; PNG where it has no ending.
         history: A row per epoch with ``epoch``, ``area_counts`` and ``tension``, see `brodmann.training.AreaRecord`.
         panels: Largest number of routers to draw; of more, evenly spaced ones, the first and the last included. Default
             3.

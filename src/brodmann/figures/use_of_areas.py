@@ -15,13 +15,13 @@ BARS = 3
 """Largest number of layers whose use of areas is drawn as bars; more are a heat map."""
 
 
-def area_usage(path: Path, rows: Sequence[AreaUsage]) -> None:
+def area_usage(path: str | Path, rows: Sequence[AreaUsage]) -> None:
     """Draws the share of the samples that each area got, for each routed layer, with the effective areas.
 
     Up to three layers are bars, more are a heat map of layers by areas.
 
     Args:
-        path: PNG file to write.
+        path: File to write, ``.png``, ``.svg`` or ``.pdf``; PNG where it has no ending.
         rows: From input to output, see `brodmann.telemetry.area_usage`.
 
     Raises:
@@ -34,7 +34,7 @@ def area_usage(path: Path, rows: Sequence[AreaUsage]) -> None:
         _usage_map(path, rows)
 
 
-def _usage_bars(path: Path, rows: Sequence[AreaUsage]) -> None:
+def _usage_bars(path: str | Path, rows: Sequence[AreaUsage]) -> None:
     figure = new_figure(4.6, 1.25 * len(rows) + 0.7)
     for index, row in enumerate(rows):
         panel = figure.add_subplot(len(rows), 1, index + 1)
@@ -53,7 +53,7 @@ def _usage_bars(path: Path, rows: Sequence[AreaUsage]) -> None:
     write_figure(path, figure)
 
 
-def _usage_map(path: Path, rows: Sequence[AreaUsage]) -> None:
+def _usage_map(path: str | Path, rows: Sequence[AreaUsage]) -> None:
     areas = max(len(row.counts) for row in rows)
     figure = new_figure(6.2, max(2.4, min(6.5, 0.17 * len(rows) + 1.2)))
     grid = figure.add_gridspec(1, 2, width_ratios=(3, 1.15))

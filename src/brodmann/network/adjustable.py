@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..checks import check_positive
+from ..checks import check_positive, listed
 from ..errors import BrodmannError, unknown_name
 from ..held import Held
 from ..layer import Layer, replace_rule_throughout, rule_throughout
@@ -15,7 +15,7 @@ from ..losses.builtin import Loss
 from ..rates import Rates, is_within
 from ..routing import Router
 from ..updates import UpdateRule
-from .learning_layers import check_names, learning_layers, names_in
+from .learning_layers import check_names, learning_layers
 
 
 class Adjustable(HoldsLoss):
@@ -105,7 +105,7 @@ class Adjustable(HoldsLoss):
 
     @frozen_layers.setter
     def frozen_layers(self, names: Sequence[str]) -> None:
-        self._freeze(names_in(names), is_within)
+        self._freeze(listed("frozen_layers", names), is_within)
 
     def freeze_exactly(self, names: Sequence[str]) -> None:
         """Freezes what `frozen_layers` once returned: layers of these names, and none inside them that is not named.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from torch import nn
 
@@ -25,14 +24,6 @@ def check_names(parts: Iterable[str], layers: Mapping[str, Layer]) -> None:
     for part in parts:
         if not any(is_within(name, part) for name in layers):
             raise unknown_name("layer", part, layers)
-
-
-def names_in(names: Any) -> list[str]:
-    """Returns names of layers as a list; raises if they are anything else."""
-    listed = None if isinstance(names, str | Mapping) or not isinstance(names, Iterable) else list(names)
-    if listed is None or not all(isinstance(name, str) for name in listed):
-        raise BrodmannError(f"Expected frozen_layers to be a list of names, got {names!r}.")
-    return listed
 
 
 def check_once(body: Layer) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..checks import check_weights, check_whole
+from ..checks import check_tensors, check_weights, check_whole
 from ..errors import BrodmannError
 from ..losses.builtin import Loss
 from ..losses.facts import check_single, facts_of, one_number, per_sample
@@ -91,12 +91,16 @@ def score(outputs: Tensor, target: Tensor) -> dict[str, float]:
     """Returns ``accuracy`` for classes, else ``r2``, the coefficient of determination (mean over targets).
 
     R2 is not defined for a target that is the same for all samples, which does not count; where it is defined for none,
-    nothing is returned.
+    or there are no samples, nothing is returned.
+
+    Raises:
+        BrodmannError: They are no tensors, or real targets are of another shape than the outputs.
     """
+    check_tensors(outputs=outputs, target=target)
+    if not target.numel():
+        return {}
     if are_classes(outputs, target):
         return {"accuracy": float(correct(outputs, target).double().mean())}
-    if not len(target):
-        return {}
     target = like_output(target, outputs)
     residual = (outputs - target).double().square().sum(0)
     total = (target - target.mean(0)).double().square().sum(0)

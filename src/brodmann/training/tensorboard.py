@@ -18,7 +18,7 @@ class TensorBoard(Callback):
 
     last = writes = True
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: str | Path) -> None:
         """Writes event files into this folder.
 
         Raises:

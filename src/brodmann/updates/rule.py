@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # equality of tensors is not one truth value
 class Factors:
     """A gradient as its factors: ``delta^T x`` for a weight, ``sum over rows of delta`` for a bias.
 
