@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,8 @@ from brodmann.layer import Layer
 from brodmann.layers import Elman
 from brodmann.network import routers
 from brodmann.network.batches import batches_of
-from brodmann.telemetry import alignment, area_choices, area_counts, area_usage, class_conflict
+from brodmann.runs import Inspection
+from brodmann.telemetry import Alignment, alignment, area_choices, area_counts, area_usage, class_conflict
 from brodmann.telemetry.conflict_of_classes import products_of_gradients
 from brodmann.training import AlignmentRecord, Schedule, Trainer
 
@@ -177,6 +179,13 @@ def test_samples_may_come_from_an_encoder_or_be_made_in_inference_mode(loss: Any
             given = x.clone(), y.clone()
             assert measure(network, *given) == expected
         assert measure(network, *given) == measure(network, x.clone().requires_grad_(), y) == expected
+
+
+def test_what_a_run_looks_like_is_data_for_json(tmp_path: Path) -> None:
+    silent = Alignment("layers.0", math.nan, math.inf, 0.0)
+    data = Inspection(tmp_path, [{"epoch": 1, "train_loss": 0.5}], alignment=[silent]).as_dict()
+    row = json.loads(json.dumps(data, allow_nan=False))["alignment"][0]
+    assert (row["cosine"], row["norm_ratio"], row["error_norm"]) == (None, None, 0.0)
 
 
 def test_what_is_no_network_is_told_what_to_give() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 from rich.console import Console
 from rich.segment import Segments
 from rich.table import Table
+
+from ..files import finite_or_none
 
 
 class Output(Console):
@@ -24,15 +25,7 @@ OUT = Output(markup=False)  # paths may hold brackets
 
 def say_json(content: Any) -> None:
     """Prints data as one line of JSON, for programs: null if a number is not finite, which JSON cannot hold."""
-    print(json.dumps(_finite(content), allow_nan=False))
-
-
-def _finite(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {name: _finite(value) for name, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
+    print(json.dumps(finite_or_none(content), allow_nan=False))
 
 
 def say(line: str, style: str | None = None) -> None:

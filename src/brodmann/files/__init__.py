@@ -2,7 +2,7 @@
 
 from .atomic import drop_temporaries, replacing, write_bytes
 from .folders import alone_in, contents, empty, in_turn, staying
-from .json_files import as_json, as_number, entry_as_json, read_json, write_json
+from .json_files import as_json, as_number, entry_as_json, finite_or_none, read_json, write_json
 from .paths import expanded, user_cache
 from .tensors import check_utf8, read_tensors, write_tensors
 
@@ -16,6 +16,7 @@ __all__ = [
     "empty",
     "entry_as_json",
     "expanded",
+    "finite_or_none",
     "in_turn",
     "read_json",
     "read_tensors",

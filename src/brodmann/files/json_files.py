@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,15 @@ def as_json(value: Any) -> Any:
         TypeError: It holds what JSON cannot.
     """
     return json.loads(json.dumps(value, default=as_number))
+
+
+def finite_or_none(content: Any) -> Any:
+    """Returns dictionaries and lists of data with None if a number is not finite, which JSON cannot hold."""
+    if isinstance(content, dict):
+        return {name: finite_or_none(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [finite_or_none(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def entry_as_json(row: str, name: str, value: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from .. import figures
+from ..files import finite_or_none
 from ..network import Network
 from ..telemetry import Alignment, AreaUsage, alignment, area_choices, usage_of
 from ..training import read_metrics
@@ -47,12 +48,10 @@ class Inspection:
     classes: tuple[str, ...] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns JSON-safe data."""
-        return {
-            "usage": [asdict(row) for row in self.usage],
-            "alignment": [asdict(row) for row in self.alignment],
-            "history": self.history,
-        }
+        """Returns data that JSON can hold: None where a number is not finite, as the cosine behind silent units."""
+        usage, rows = ([asdict(row) for row in found] for found in (self.usage, self.alignment))
+        safe: dict[str, Any] = finite_or_none({"usage": usage, "alignment": rows, "history": self.history})
+        return safe
 
     def draw(self) -> list[Path]:
         """Draws all figures into the run's ``figures/``; returns their files.

@@ -56,7 +56,7 @@ def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[ClassCon
         target: Classes, (samples,).
 
     Returns:
-        One entry per layer, as for `alignment`.
+        One entry per `AreaLinear` that inference and the error reach, from input to output.
 
     Raises:
         BrodmannError: Targets are no classes, one for each sample; it is no network; or its layers see several rows of
