@@ -385,6 +385,17 @@ def test_baselines_of_streams_keep_no_graph_and_learn_in_any_mode(build: Callabl
         assert other.predict(first).tolist() == learned[0].predict(first).tolist()
 
 
+def test_a_learner_follows_the_rate_of_its_network_unless_it_has_its_own() -> None:
+    network = Network(mlp(5, 3, width=4), lr=0.1)
+    follows, has = NetworkLearner(network), NetworkLearner(network, 0.2)
+    network.lr = 0.3
+    assert (follows.lr, has.lr) == (0.3, 0.2)
+    has.lr = 0.4
+    assert has.lr == 0.4
+    with pytest.raises(BrodmannError, match="Expected lr to be a number of at least 0, got -1"):
+        has.lr = -1
+
+
 def test_tasks_may_be_compared() -> None:
     one, other = task(0), task(1)
     assert one != other

@@ -130,6 +130,8 @@ def test_real_targets_are_standardised_once(digits: Dataset) -> None:
     targets = np.linspace(5.0, 9.0, 20)
     split = Dataset.from_arrays("a", **small_arrays(y_train=targets, y_test=np.ones(6))).split().standardised()
     assert split.standardised().targets == split.targets
+    assert split.targets is not None
+    assert split.targets.undo(split.y_test.to("meta")).is_meta  # wherever a network's answers lie
     with pytest.raises(BrodmannError, match="leave classes as they are"):
         digits.split().standardised()
 

@@ -36,11 +36,11 @@ class TargetScale:
 
     def __call__(self, y: Tensor) -> Tensor:
         """Scales targets, (n, targets); returns float32."""
-        return ((y.double() - self._as(self.mean)) / self._as(self.scale)).float()
+        return ((y.double() - self._as(self.mean, y)) / self._as(self.scale, y)).float()
 
     def undo(self, y: Tensor) -> Tensor:
         """Brings predictions (n, targets) back to the targets' own units; returns float64, which holds any offset."""
-        return y.double() * self._as(self.scale) + self._as(self.mean)
+        return y.double() * self._as(self.scale, y) + self._as(self.mean, y)
 
     def as_dict(self) -> dict[str, Any]:
         """Returns JSON-safe data."""
@@ -65,5 +65,5 @@ class TargetScale:
         return cls(mean, scale)
 
     @staticmethod
-    def _as(values: tuple[float, ...]) -> Tensor:
-        return torch.tensor(values, dtype=torch.float64)
+    def _as(values: tuple[float, ...], like: Tensor) -> Tensor:
+        return torch.tensor(values, dtype=torch.float64, device=like.device)

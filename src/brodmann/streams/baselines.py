@@ -12,6 +12,7 @@ from ..baselines import Backpropagation
 from ..checks import check_real, check_tensors, check_whole
 from ..errors import BrodmannError
 from ..losses import Loss
+from ..network import Captured
 from ..training import Learner
 from .stream import NetworkLearner
 
@@ -22,7 +23,7 @@ class Replay(NetworkLearner):
     The memory is a reservoir (Vitter 1985): after n samples of the stream each of them is in it with equal probability.
     """
 
-    def __init__(self, network: Learner, memory: int, lr: float | None = None) -> None:
+    def __init__(self, network: Learner | Captured, memory: int, lr: float | None = None) -> None:
         """Takes a network, or a baseline, with an empty memory; draws from torch's global generator.
 
         Args:

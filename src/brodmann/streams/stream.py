@@ -60,7 +60,18 @@ class NetworkLearner:
             check_real(lr=lr)
         self._step = Steps(network)
         self.network: Any = self._step.learner
-        self.lr: float = self.network.lr if lr is None else lr
+        self._lr = lr
+
+    @property
+    def lr(self) -> float:
+        """Rate of its steps: the one given, or else the network's own at the time. May be set between steps."""
+        own: float = self.network.lr
+        return own if self._lr is None else self._lr
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        check_real(lr=lr)
+        self._lr = lr
 
     def learn(self, x: Tensor, y: Tensor) -> None:
         """One step."""
