@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
 
-from brodmann import BrodmannError, from_torch
+from brodmann import BrodmannError, Network, from_torch, mlp
 from brodmann.layers import AreaLinear
 
 from .converting import Multiplying, Returning, hooked, opaque
@@ -54,6 +54,12 @@ IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
     ("model", "options", "message"),
     [
         ("model", {}, "Expected an nn.Module, got str."),
+        (
+            nn.Sequential(AreaLinear(4, 4), nn.Linear(4, 2)),
+            {},
+            "AreaLinear is a layer of this package already: put it into",
+        ),
+        (Network(mlp(4, 2)), {}, "is a layer of this package already: put it into a Network as it is"),
         (nn.Sequential(nn.ReLU()), {}, "Expected a network with weights to learn, such as those of an nn.Linear"),
         (
             Returning(lambda x: x if x.sum() > 0 else -x),

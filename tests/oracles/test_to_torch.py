@@ -147,6 +147,18 @@ class Partly(nn.Module):
         return self.norm(self.map(x)) * self.scale * self.same  # type: ignore[no-any-return]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_learned_in_another_dtype_comes_in_that_of_the_model(dtype: torch.dtype) -> None:
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)).to(dtype)
+    other = torch.float64 if dtype == torch.float32 else torch.float32
+    network = Network(from_torch(model, (4,), areas=1), lr=0.1).to(other)
+    network.learn(torch.randn(8, 4, dtype=other), torch.arange(8) % 3)
+    found = to_torch(network, model)
+    assert {parameter.dtype for parameter in found.parameters()} == {dtype}
+    x = torch.randn(6, 4)
+    torch.testing.assert_close(found(x.to(dtype)).float(), network(x.to(other)).float())
+
+
 def test_what_no_layer_learns_stays_to_the_bit() -> None:
     model = Partly()
     model.norm.num_batches_tracked.fill_(2**40 + 5)

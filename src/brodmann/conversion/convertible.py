@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrize import is_parametrized
 
 from ..errors import BrodmannError, warn
+from ..layer import Layer
 from .modules import MAPS, NORMS, module_text
 
 WHOLE = (
@@ -68,6 +69,11 @@ def _check_part(part: nn.Module) -> None:
     if isinstance(part, torch.jit.ScriptModule):
         raise BrodmannError(
             "A part compiled by torch.jit cannot be converted: give the module that it was compiled from."
+        )
+    if isinstance(part, Layer):
+        raise BrodmannError(
+            f"{type(part).__name__} is a layer of this package already: put it into a Network as it is, or compose it "
+            "with what is converted by brodmann.Sequential."
         )
     if is_parametrized(part):
         raise BrodmannError(

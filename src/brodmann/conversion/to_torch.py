@@ -71,7 +71,7 @@ def to_torch(
         places = _places(computation, learned)
     for taking in (copy, plain):
         _write(taking, computation, places, learned)
-    if not same_outputs(deepcopy(body).to("cpu"), sample, answers_of(plain, sample)):
+    if not same_outputs(deepcopy(body).to("cpu", dtype), sample, answers_of(plain, sample)):
         raise BrodmannError(
             "With what the network has learned, the model does not return the same: give the model that its body was "
             "converted from, and the shape that from_torch was given."
