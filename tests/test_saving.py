@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import UserDict, UserList
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,13 @@ from brodmann import (
     Router,
     Sequential,
     SumOfSquares,
+    convnet,
     mlp,
     residual_mlp,
     stream_mlp,
 )
 from brodmann.baselines import Backpropagation
-from brodmann.builders import design
+from brodmann.builders import build, design
 from brodmann.files import read_tensors, write_tensors
 from brodmann.network.files import load_whole
 from brodmann.updates import UpdateRule
@@ -219,6 +221,22 @@ def test_settings_may_be_numbers_of_numpy(tmp_path: Path) -> None:
     network.save(tmp_path / "n.safetensors")
     again = Network.load(tmp_path / "n.safetensors")
     assert (again.lr, again.rates.areas, again.clip, again.loss.label_smoothing) == (0.25, 0.5, 2, 0.1)  # type: ignore[attr-defined]
+
+
+def test_settings_may_be_sequences_and_mappings_of_a_configuration(tmp_path: Path) -> None:
+    settings = UserDict(in_features=5, outputs=3, width=UserList([6, 4]), router=UserDict(cells=20))
+    plain = {"in_features": 5, "outputs": 3, "width": [6, 4], "router": {"cells": 20}}
+    for body in (mlp(**settings), build(UserDict(builder="mlp", update=UserDict(name="sgd"), **settings))):
+        network = Network(body)
+        assert network.design is not None
+        assert network.design.items() >= plain.items()
+        network.save(tmp_path / "n.safetensors")
+        assert Network.load(tmp_path / "n.safetensors").design == network.design
+    images = Network(convnet(UserList([1, 8, 8]), 3, channels=UserList([4]), areas=1))
+    assert images.design is not None
+    assert (images.design["shape"], images.design["channels"]) == ([1, 8, 8], [4])
+    with pytest.raises(BrodmannError, match="Expected router to be a dictionary of settings, got int"):
+        mlp(5, 3, router=3)
 
 
 @pytest.mark.parametrize(

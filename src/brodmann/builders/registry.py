@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -26,15 +26,15 @@ BUILDERS: dict[str, Callable[..., Layer]] = {
 }
 
 
-def build(description: dict[str, Any]) -> Layer:
+def build(description: Mapping[str, Any]) -> Layer:
     """Builds the body that `design` describes.
 
     Raises:
         BrodmannError: The builder, the rule or an argument is unknown.
     """
-    if not isinstance(description, dict):
+    if not isinstance(description, Mapping):
         raise BrodmannError(f"Expected a design such as {{'builder': 'mlp', ...}}, got {description!r}.")
-    arguments = as_ints(dict(description))
+    arguments = as_ints(description)
     name = str(arguments.pop("builder", None))
     if name not in BUILDERS:
         raise unknown_name("builder", name, BUILDERS, "brodmann.builders.BUILDERS")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy
@@ -18,15 +18,20 @@ DEPTH = 2
 def as_ints(value: Any) -> Any:
     """Returns whole numbers of NumPy's as Python's, in lists and dictionaries too: small ones overflow in products.
 
-    Arrays of them become lists.
+    Arrays of them, and sequences and mappings of other libraries', such as a configuration's, become lists and
+    dictionaries: JSON knows no others.
     """
     if isinstance(value, numpy.ndarray) and value.dtype.kind in "iu":
         return value.tolist()
     if isinstance(value, numpy.integer):
         return int(value)
-    if type(value) in (tuple, list):
-        return type(value)(map(as_ints, value))
-    return {name: as_ints(part) for name, part in value.items()} if type(value) is dict else value
+    if isinstance(value, Mapping):
+        return {name: as_ints(part) for name, part in value.items()}
+    if type(value) is tuple:
+        return tuple(map(as_ints, value))
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes | tuple):
+        return list(map(as_ints, value))
+    return value
 
 
 def check_residual(depth: Any, width: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import nn
@@ -52,7 +52,7 @@ def check_settings(kind: str, settings: Any, maker: Callable[..., Any], *, witho
     Raises:
         BrodmannError: It is no dictionary, or a name is unknown.
     """
-    if not isinstance(settings, dict):
+    if not isinstance(settings, Mapping):
         raise BrodmannError(f"Expected {kind} to be a dictionary of settings, got {type(settings).__name__}.")
     arguments = inspect.signature(maker).parameters
     if any(argument.kind == inspect.Parameter.VAR_KEYWORD for argument in arguments.values()):

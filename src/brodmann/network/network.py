@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ class Network(Learning):
             )
 
     @staticmethod
-    def from_design(design: dict[str, Any], loss: Loss | None = None, **options: Any) -> Network:
+    def from_design(design: Mapping[str, Any], loss: Loss | None = None, **options: Any) -> Network:
         """Builds the body from a builder's name and arguments, such as ``{"builder": "mlp", "in_features": 64, ...}``.
 
         Args:
