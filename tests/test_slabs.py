@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from brodmann import SGD, Adam, AreaLinear, BrodmannError, CheckpointError, Network, Router, UpdateRule, mlp
-from brodmann.areas import Slab
-from brodmann.kernels import Groups, library
+from brodmann import SGD, Adam, AreaLinear, BrodmannError, CheckpointError, Network, Router, UpdateRule, kernels, mlp
+from brodmann.areas import AreaMap, Slab, slab
+from brodmann.kernels import Groups, Operations, library
 from brodmann.training import Schedule, Trainer
 
 
@@ -60,6 +60,41 @@ def test_growing_leaves_other_parameters_alone_where_all_lie_in_one_vector() -> 
     network.learn(torch.randn(16, 8), torch.randint(0, 3, (16,)), lr=0.0)  # gives memory to areas
     for name, tensor in network.named_parameters():
         torch.testing.assert_close(tensor[: len(before[name])], before[name], rtol=0, atol=0)
+
+
+def test_areas_that_another_thread_adds_while_a_layer_computes_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their slots lay past the end of the weights at hand: now and then a prediction was NaN, or of huge numbers."""
+    layer, x = AreaLinear(5, 3, areas=4, feedback=None), torch.randn(20, 5)
+    before = layer(x)
+
+    def operations(weight: Tensor, rows: Tensor) -> Operations:  # asked for once the weights were read
+        assert layer.areas is not None
+        if weight is layer.areas.weight.value:
+            layer.areas.allocate(torch.arange(4))
+            layer.areas.weight.value[1:] += 1
+        return kernels.operations(weight, rows)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(slab, "operations", operations)
+        assert torch.equal(layer(x), before)
+    assert not torch.equal(layer(x), before)
+
+
+def test_areas_that_another_thread_adds_while_autograd_follows_have_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = AreaLinear(5, 3, areas=4, feedback=None), torch.randn(20, 5, requires_grad=True)
+    before = layer(x)
+
+    def grown(areas: AreaMap) -> Tensor:
+        if not areas.existing:
+            for part in areas.weight.slabs():
+                part.resize(5)
+            areas._buffers["slot"] = torch.arange(1, 5)
+        slot = areas._buffers["slot"]
+        assert slot is not None
+        return slot
+
+    monkeypatch.setattr(AreaMap, "slot", property(grown))  # grows at the moment when the slots are read
+    assert torch.equal(layer(x), before)
 
 
 def test_weights_that_ask_for_gradients_still_do_after_growing() -> None:

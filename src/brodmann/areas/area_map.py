@@ -70,9 +70,13 @@ class AreaMap(nn.Module):
         """Whether memory for all areas of the budget is reserved where those that exist lie."""
         return all(slab.has_room(self.slot.shape[0] + 1) for slab in self.weight.slabs())
 
-    def product(self, x: Tensor, groups: Groups) -> Tensor:
-        """Computes ``D[g] x + d[g]`` with each row's area: x (rows, in); returns (rows, out)."""
-        return self.weight.product(x, groups, self.slot)
+    def product(self, x: Tensor, groups: Groups, slot: Tensor | None = None) -> Tensor:
+        """Computes ``D[g] x + d[g]`` with each row's area: x (rows, in); returns (rows, out).
+
+        If another thread may add areas meanwhile, ``slot`` is a copy of the slots: weights are read after it was
+        made, and so have all of them. Default the slots themselves.
+        """
+        return self.weight.product(x, groups, self.slot if slot is None else slot)
 
     def add_error(self, below: Tensor, delta: Tensor, groups: Groups) -> None:
         """Adds ``delta D[g]`` to ``below`` in place: delta (rows, out), below (rows, in)."""
@@ -171,6 +175,7 @@ class AreaMap(nn.Module):
 
     def forward(self, x: Tensor, area: Tensor) -> Tensor:
         """Inference: x (rows, in), area (rows,); returns ``D[g] x + d[g]``, (rows, out)."""
+        slot = self.slot.index_select(0, area)  # before the weights, see `product`; raises if there is no such area
         weight = self.weight.value
         bias = x.new_zeros(weight.shape[:2]) if self.weight.bias is None else self.weight.bias.value
-        return grouped_linear(x, self.slot.index_select(0, area), weight, bias)  # raises if there is no such area
+        return grouped_linear(x, slot, weight, bias)

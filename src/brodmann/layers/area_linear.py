@@ -193,7 +193,8 @@ class AreaLinear(Maps):
         if isinstance(choice, Choice) or followed(rows, *self._weights()):
             out = self._followed(rows, choice)
         else:
-            out, _ = self._output(rows, choice, _groups(rows, choice))
+            slot = None if self.areas is None else self.areas.slot.clone()  # another thread may be learning
+            out, _ = self._output(rows, choice, _groups(rows, choice), slot)
         return unflatten_rows(out, x.shape[:-1])
 
     @unrecorded

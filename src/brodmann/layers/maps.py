@@ -138,9 +138,14 @@ class Maps(Gathering):
         assert out is not None
         return out
 
-    def _output(self, rows: Tensor, route: Route | None, groups: Groups) -> tuple[Tensor, Tensor | None]:
-        """Computes the output, (rows, out), by compiled kernels, and the areas' own part of it, if there are any."""
-        own = part = None if self.areas is None else self.areas.product(rows, groups)
+    def _output(
+        self, rows: Tensor, route: Route | None, groups: Groups, slot: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Computes the output, (rows, out), by compiled kernels, and the areas' own part of it, if there are any.
+
+        For ``slot`` see `AreaMap.product`.
+        """
+        own = part = None if self.areas is None else self.areas.product(rows, groups, slot)
         if own is not None and self.gated and route is not None:
             part = repeat_rows(route.gate, own.shape[0])[:, None] * own
         out = part if self.shared is None else self.shared.product(rows, groups, beside=part)
