@@ -6,10 +6,13 @@ import copy
 import math
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from brodmann import (
@@ -22,11 +25,13 @@ from brodmann import (
     MeanSquaredError,
     SumOfSquares,
 )
-from brodmann.baselines import Backpropagation
+from brodmann.baselines import Backpropagation, in_proportion, matching_width
 from brodmann.estimator import SALClassifier
 from brodmann.files import read_tensors, write_tensors
 from brodmann.runs import RunOptions
 from brodmann.updates import UPDATES
+
+from .training.parts import blobs
 
 
 def test_a_damaged_file_of_the_baseline_is_refused_as_such(tmp_path: Path) -> None:
@@ -106,3 +111,62 @@ def test_a_recursive_rule_is_one_under_whatever_name(monkeypatch: pytest.MonkeyP
     with pytest.raises(BrodmannError, match="Momentum works only with the optimiser 'sgd', got 0.5 for 'muon'"):
         Backpropagation(5, 3, optimiser="muon", momentum=0.5)
     assert RunOptions(optimiser="fast").weight_decay == RunOptions(optimiser="adam").weight_decay
+
+
+@pytest.mark.parametrize(("residual", "width"), [(False, 6), (True, 6), (False, (6, 4))])
+def test_the_baseline_is_autograd_with_torch_optim(residual: bool, width: Any, tmp_path: Path) -> None:
+    x, y = blobs()
+    torch.manual_seed(0)
+    twin = Backpropagation(5, 3, depth=3, width=width, residual=residual, decay=0.1)
+    parameters = {name: p.detach().clone().requires_grad_() for name, p in twin.named_parameters()}
+    optimiser = torch.optim.AdamW(
+        [{"params": [p], "weight_decay": 0.1 if p.ndim > 1 else 0.0} for p in parameters.values()]
+    )
+    for step in range(3):
+        lr = 0.05 / (step + 1)
+        for group in optimiser.param_groups:
+            group["lr"] = lr
+        loss = torch.nn.functional.cross_entropy(torch.func.functional_call(twin, parameters, x), y)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        found, _ = twin.learn_with_output(x, y, lr=lr)
+        torch.testing.assert_close(found, loss.detach())
+    for name, p in twin.named_parameters():
+        torch.testing.assert_close(p.detach(), parameters[name].detach())
+    twin.save(tmp_path / "twin.safetensors")
+    assert torch.equal(Backpropagation.load(tmp_path / "twin.safetensors")(x), twin(x))
+    twin.double()
+    twin.save(tmp_path / "twin.safetensors")
+    assert torch.equal(Backpropagation.load(tmp_path / "twin.safetensors")(x.double()), twin(x.double()))
+
+
+@given(
+    active=st.integers(50, 40_000),
+    depth=st.integers(2, 6),
+    widths=st.just(1) | st.lists(st.integers(1, 500), min_size=1, max_size=5),
+)
+def test_the_twin_is_as_near_to_the_wanted_size_as_can_be(active: int, depth: int, widths: int | list[int]) -> None:
+    depth = len(widths) + 1 if isinstance(widths, list) else depth
+
+    def size(width: int) -> int:
+        return Backpropagation(7, 3, depth=depth, width=in_proportion(widths, width)).active_parameters()
+
+    width = matching_width(active, 7, 3, depth, widths)
+    assert width >= 1
+    best = abs(size(width) - active)
+    assert best <= abs(size(width + 1) - active)
+    assert width == 1 or best <= abs(size(width - 1) - active)
+
+
+def test_a_twin_keeps_the_proportions_of_widths() -> None:
+    assert in_proportion((512, 16, 128), 64) == (64, 2, 16)
+    assert in_proportion([100, 1], 50) == (50, 1)  # no layer without units
+    assert in_proportion(512, 64) == 64
+
+
+def test_a_baseline_that_failed_is_at_inference_as_before() -> None:
+    learner, x = Backpropagation(8, 3, dropout=0.5), torch.randn(4, 8)
+    with pytest.raises(RuntimeError):
+        learner.learn_with_output(x[:, :7], torch.zeros(4, dtype=torch.int64), lr=0.1)
+    assert torch.equal(learner(x), learner(x))

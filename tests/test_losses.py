@@ -21,14 +21,18 @@ from brodmann import (
     CrossEntropy,
     DivergenceError,
     Graph,
+    Local,
     MeanSquaredError,
     Network,
+    Sequential,
     SumOfSquares,
     mlp,
 )
 from brodmann.baselines import Backpropagation
 from brodmann.telemetry import alignment
 from brodmann.training import evaluate
+
+from .training.parts import AS_IT_IS
 
 
 def test_any_loader_and_any_loss_work() -> None:
@@ -389,3 +393,26 @@ def test_a_loss_is_no_part_of_the_network_whenever_it_is_given(make: Any) -> Non
     torch.testing.assert_close(plain, functional.cross_entropy(network(x), y).detach())
     with pytest.raises(BrodmannError, match="Expected a loss such as"):
         network.loss = 3
+
+
+def test_real_targets_of_images_are_not_read_in_another_order() -> None:
+    images = torch.rand(5, 8, 8, 3)
+    same = Network(AS_IT_IS, MeanSquaredError(), lr=0.1)
+    assert float(same.learn(images, images)) == 0.0
+    for loss in (MeanSquaredError(), torch.nn.MSELoss(), SumOfSquares()):
+        learner = Network(AS_IT_IS, loss, lr=0.1)
+        with pytest.raises(BrodmannError, match=r"got \(5, 3, 8, 8\): channels come last, give target.movedim"):
+            learner.learn(images, images.movedim(-1, 1))
+        with pytest.raises(
+            BrodmannError, match=r"Expected targets of shape \(5, 8, 8, 3\), like the output, got \(5, 192"
+        ):
+            learner.learn(images, images.flatten(1))
+    flat = Network(Sequential(Local(torch.nn.Flatten())), MeanSquaredError(), lr=0.1)
+    assert float(flat.learn(images, images)) == 0.0
+
+
+@pytest.mark.parametrize("loss", [None, torch.nn.CrossEntropyLoss()])
+def test_classes_in_the_second_dimension_are_told_where_to_go(loss: Any) -> None:
+    learner = Network(AS_IT_IS, loss, lr=0.1)
+    with pytest.raises(BrodmannError, match=r"classes come last in an output, so end the network with x.movedim"):
+        learner.learn(torch.randn(7, 4, 9), torch.randint(0, 4, (7, 9)))
