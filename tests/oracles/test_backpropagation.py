@@ -10,14 +10,13 @@ from torch import nn
 
 from brodmann import AreaLinear, Constant, Network, Product, Router
 
+from ..pairs import pairwise
 from .cases import BODIES, LAYERS, RULES
 from .reference import Reference
 
 
 @pytest.mark.usefixtures("double")
-@pytest.mark.parametrize("body", BODIES)
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("layer", LAYERS)
+@pairwise(body=BODIES, rule=RULES, layer=LAYERS)
 def test_transpose_feedback_is_backpropagation(body: str, rule: str, layer: str) -> None:
     torch.manual_seed(0)
     network = Network(BODIES[body](feedback="transpose", update=RULES[rule], **LAYERS[layer]))

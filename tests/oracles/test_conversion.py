@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -15,28 +16,38 @@ from torch.nn import functional
 from brodmann import Adam, BrodmannError, Network, Sequential, from_torch
 from brodmann.layers import AreaLinear, Local
 
+from ..pairs import pairwise
 from .converting import Windows
 from .models import MODELS, dense, described, routes, samples
 
+KINDS: dict[str, dict[str, Any]] = {
+    "learned": {},
+    "learned, gated": {"gated": True},
+    "frozen": {"shared": "frozen"},
+    "off": {"shared": "off"},
+}
+PLACES: dict[str, dict[str, Any]] = {
+    "one area": {"areas": 1},
+    "areas": {"areas": 4, "routing": "layer"},
+    "one route": {"areas": 4, "routing": "network"},
+}
 
-@pytest.mark.parametrize(("name", "routing"), [(name, routing) for name in MODELS for routing in routes(name)])
-@pytest.mark.parametrize(
-    ("shared", "gated"), [("learned", False), ("learned", True), ("frozen", False), ("off", False)]
-)
-def test_a_converted_network_computes_what_the_model_does(name: str, routing: str, shared: str, gated: bool) -> None:
+
+@pairwise(name=MODELS, kind=KINDS, place=PLACES)
+def test_a_converted_network_computes_what_the_model_does(name: str, kind: str, place: str) -> None:
     build, shape = MODELS[name]
     torch.manual_seed(0)
     model = build()
     before = copy.deepcopy(model.state_dict())
-    for areas, counts in ((1, (1, 40)), (4, (20,))):
-        body = from_torch(model, described(name), areas=areas, routing=routing, shared=shared, gated=gated)
-        for count in counts:
-            x = samples(name, count)
-            with torch.no_grad():
-                expected = copy.deepcopy(model).eval()(x.clone())
-                torch.testing.assert_close(body(x), expected)
-                if len(shape) == 3:
-                    torch.testing.assert_close(body(x.flatten(1)), expected)
+    place = place if "network" in routes(name) or place == "one area" else "areas"
+    body = from_torch(model, described(name), **KINDS[kind], **PLACES[place])
+    for count in (1, 40):
+        x = samples(name, count)
+        with torch.no_grad():
+            expected = copy.deepcopy(model).eval()(x.clone())
+            torch.testing.assert_close(body(x), expected)
+            if len(shape) == 3:
+                torch.testing.assert_close(body(x.flatten(1)), expected)
     assert model.training
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
     assert any(getattr(part, "inplace", False) for part in model.modules()) == (name in ("convolutional", "images"))

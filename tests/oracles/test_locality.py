@@ -15,6 +15,7 @@ from torch import Tensor
 from brodmann import SGD, Adam, AreaLinear, Context, Muon, Network, Rates, Routed, Router, mlp, residual_mlp
 from brodmann.network import routers
 
+from ..pairs import pairwise
 from .cases import LAYERS, PATHS, RULES
 
 BUILDERS = {"mlp": mlp, "residual_mlp": residual_mlp}
@@ -64,9 +65,7 @@ def test_no_tensor_that_leaves_a_method_has_a_graph(path: str, layer: str) -> No
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in network.parameters())
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("shared", ["learned", "frozen", "off"])
+@pairwise(rule=RULES, path=PATHS, shared=["learned", "frozen", "off"])
 def test_areas_that_no_sample_chose_stay_bit_for_bit(rule: str, path: str, shared: str) -> None:
     torch.manual_seed(0)
     network = Network(
