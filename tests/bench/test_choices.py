@@ -217,6 +217,7 @@ def test_choices_that_come_with_the_package_save_the_search_and_pass_their_own_a
     assert newest == packaged
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_later_call_keeps_the_choices_of_earlier_ones(blobs: str, tmp_path: Path) -> None:
     for method in ("SAL, 1 area", "Kolen-Pollack"):
         plan = Plan(quick=True, seeds=1, protocols=("tuned",), sets=(blobs,), methods=(method,))
@@ -243,6 +244,7 @@ def test_settings_chosen_in_the_folder_come_before_those_of_the_package(
     assert json.loads((tmp_path / "choices.json").read_text())["digits"]["SAL, 1 area"] == own
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_muon_is_compared_with_adam_and_with_backpropagation_by_muon(blobs: str, tmp_path: Path) -> None:
     methods = "SAL, 1 area", "SAL, 1 area, Muon", "backpropagation, equal active, Muon"
     plan = Plan(quick=True, seeds=2, sets=(blobs,), methods=methods)
