@@ -54,6 +54,10 @@ from .cases import BODIES, LAYERS, PATHS, RULES, Rewarded
 pytestmark = pytest.mark.skipif(not library.active(), reason="without compiled kernels no step is captured")
 
 
+GROWING = {"partition": "growing", "conflict": {"evidence": 32, "opposition": 1e-6, "certainty": 1e-6}}
+"""A router whose areas split every few steps."""
+
+
 class Pair:
     """A network, and a copy of it that is trained by captured steps on the same batches."""
 
@@ -112,10 +116,37 @@ def test_every_layer_and_body(body: str, layer: str) -> None:
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule(rule: str, dtype: torch.dtype) -> None:
     pair = Pair(network_of(update=RULES[rule]).to(dtype)).learn()
-    if isinstance(RULES[rule], Muon | RLS):  # no kernel knows them
-        assert "has no compiled kernel" in pair.step.refusal
-    else:
-        assert pair.captured
+    assert pair.captured, pair.step.refusal
+
+
+@pytest.mark.parametrize("rule", [Muon(), RLS()], ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize(
+    ("body", "options"),
+    [("mlp", {"storage": "bfloat16", "shared": "off"}), ("mlp", {"router": GROWING}), ("branching", {"areas": 1})],
+    ids=str,
+)
+def test_rules_without_a_kernel_move_whatever_there_is(rule: UpdateRule, body: str, options: dict[str, Any]) -> None:
+    pair = Pair(network_of(body, update=rule, **options), own_parts=True).learn()
+    assert pair.captured, pair.step.refusal
+
+
+@pytest.mark.parametrize("rule", [Adam(), Muon()], ids=lambda rule: type(rule).__name__)
+def test_protected_areas_stay_as_they_are_where_a_recording_is_given_up(rule: UpdateRule) -> None:
+    pair = Pair(network_of(update=rule)).learn()
+    pair.change(lambda network: setattr(network, "protected_areas", [0, 1]))
+    pair.learn(12)
+    assert not pair.captured
+
+
+def test_a_captured_step_that_recursive_least_squares_cannot_make_is_refused_as_ever() -> None:
+    network = network_of(areas=1, update=RLS())
+    pair = Pair(network).learn()
+    assert pair.captured
+    x, y = torch.full((8, 5), 1e15), torch.ones(8, 3)
+    for learner in (pair.ordinary, pair.step):
+        with pytest.raises(DivergenceError, match="inputs are too large"):
+            learner.learn(x, y)
+    pair.check()
 
 
 @pytest.mark.parametrize("areas", [1, 4])
@@ -194,9 +225,10 @@ def test_images_whose_channels_come_last_are_computed_as_such() -> None:
         assert torch.equal(captured(images), network(images))
 
 
-def test_an_area_that_is_first_chosen_later_gets_memory() -> None:
+@pytest.mark.parametrize("rule", [Adam(), RLS()], ids=lambda rule: type(rule).__name__)
+def test_an_area_that_is_first_chosen_later_gets_memory(rule: UpdateRule) -> None:
     torch.manual_seed(0)
-    pair = Pair(Network(mlp(5, 3, depth=2, width=6, areas=40, update=Adam())))
+    pair = Pair(Network(mlp(5, 3, depth=2, width=6, areas=40, update=rule)))
     pair.learn(4, rows=2)
     assert pair.captured
     before = pair.network.total_parameters()
@@ -230,9 +262,6 @@ def test_fewer_areas_from_a_file_get_memory_again() -> None:
     pair.change(lambda network: network.load_state_dict(few))
     pair.learn(12)
     assert pair.captured
-
-
-GROWING = {"partition": "growing", "conflict": {"evidence": 32, "opposition": 1e-6, "certainty": 1e-6}}
 
 
 @pytest.mark.parametrize(
@@ -695,9 +724,9 @@ class Rooted(UpdateRule):
 
 
 @pytest.mark.parametrize("own_parts", [False, True])
-def test_rules_of_ones_own_make_ordinary_steps(own_parts: bool) -> None:
+def test_rules_of_ones_own_are_asked_in_every_step(own_parts: bool) -> None:
     pair = Pair(network_of(areas=1, update=Rooted()), own_parts=own_parts).learn()
-    assert not pair.captured
+    assert pair.captured == own_parts
 
 
 class Halving(Network):

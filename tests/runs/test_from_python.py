@@ -23,6 +23,7 @@ from brodmann.runs import Run, RunOptions, continue_run, start_run
 from brodmann.runs.assembly import build_learner
 from brodmann.training import Callback, Trainer
 
+from ..data.sources import Frame
 from .parts import options_for
 
 
@@ -162,16 +163,6 @@ def test_answers_are_what_the_targets_were(tmp_path: Path, capsys: pytest.Captur
         assert {type(value) for value in found} == {kind}
         main(["predict", str(run.folder), str(tmp_path / f"{name}.npz"), "--json"])
         assert json.loads(capsys.readouterr().out)["predictions"] == list(map(shown, found))
-
-
-class Frame:
-    """As much of a data frame as names its columns."""
-
-    def __init__(self, names: str, *values: np.ndarray[Any, Any]) -> None:
-        self.columns, self.values = list(names), np.stack(values, 1)
-
-    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray[Any, Any]:
-        return self.values
 
 
 class Row:

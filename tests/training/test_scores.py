@@ -22,6 +22,7 @@ def test_scores_are_accuracy_and_r2() -> None:
     target = torch.tensor([1.0, 2.0, 3.0])
     assert score(target[:, None], target) == {"r2": 1.0}
     assert score(torch.full((3, 1), 2.0), target) == {"r2": pytest.approx(0.0)}
+    assert score(torch.randn(0, 3), torch.arange(0)) == score(torch.randn(0, 1), torch.randn(0)) == {}
 
 
 def test_evaluation_in_parts_is_evaluation_of_the_whole() -> None:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from ..errors import BrodmannError
 from ..held import Held
-from ..kernels import Groups, Served, Target, operations
+from ..kernels import Groups, Served, Target, known_rule, operations
+from ..recording import recorder_here, replayed
 from ..storage import computing
 from ..updates import SGD, UpdateRule
 from .room import Room
@@ -177,26 +178,56 @@ class Slab(nn.Module):
             slot: Slot of each area, (areas,) int64; None if area g has slot g, or one slot serves all rows.
             follower: Weights of equal shape that move by the same gradient, under the same rule.
         """
-        served, own = self._served(groups, slot, delta, x), self.target(lr, decay)
+        served = self._served(groups, slot, delta, x)
         if follower is not None and follower.weight.shape != self.value.shape:
             raise BrodmannError(
                 f"Expected a follower of shape {tuple(self.value.shape)}, like the weights that it follows, got "
                 f"{tuple(follower.weight.shape)}."
             )
-        if follower is not None and follower.state.keys() != own.state.keys():
+        if follower is not None and follower.state.keys() != self._buffers.keys():
             raise BrodmannError(
                 f"Expected a follower with the update rule of the weights that it follows, {self.update_rule}, got one "
                 f"that keeps {', '.join(follower.state) or 'nothing'}: build it with Slab(..., shape.update)."
             )
+        groups = served.groups
+        if self._called_again and groups.complete:  # to leave some out, numbers were read: nothing is recorded then
+            area, areas = groups.area, groups.areas
+            replayed(self._learn_again, delta, x, area, areas, slot, lr, decay, *(follower or ()), moves=True)
+        else:
+            self._learn(served, delta, x, lr, decay, follower)
+
+    def _learn_again(
+        self, delta: Tensor, x: Tensor, area: Tensor | None, areas: int, slot: Tensor | None, *numbers: Any
+    ) -> None:
+        """As `learn`, with what makes the groups and the follower."""
+        lr, decay, *follower = numbers
+        groups = Groups.single(len(x), x.device) if area is None else Groups.of(area, areas)
+        self._learn(Served(groups, slot), delta, x, lr, decay, Target(*follower) if follower else None)
+
+    def _learn(
+        self, served: Served, delta: Tensor, x: Tensor, lr: float, decay: float, follower: Target | None
+    ) -> None:
+        own = self.target(lr, decay)
         targets = (own,) if follower is None else (own, follower)
         bias = None if self.bias is None else self.bias.target(lr, 0.0)
         operations(own.weight, delta).update(self.update_rule, targets, served, delta, x, bias=bias)
 
     def move(self, gradient: Tensor, lr: float, decay: float, of_bias: Tensor | None = None) -> None:
         """Moves the only slot, of a slab of one, and its bias by gradients of their shapes, in place."""
-        operations(self.value, gradient).move(self.update_rule, self.target(lr, decay), gradient)
+        if self._called_again:
+            replayed(self._move, gradient, lr, decay, moves=True)
+        else:
+            self._move(gradient, lr, decay)
         if self.bias is not None and of_bias is not None:
             self.bias.move(of_bias, lr, 0.0)
+
+    def _move(self, gradient: Tensor, lr: float, decay: float) -> None:
+        operations(self.value, gradient).move(self.update_rule, self.target(lr, decay), gradient)
+
+    @property
+    def _called_again(self) -> bool:
+        """Whether a recording calls the rule again, as a whole: no kernel knows it, and it may do anything."""
+        return known_rule(self.update_rule) is None and recorder_here() is not None
 
     def _served(self, groups: Groups, slot: Tensor | None, delta: Tensor | None, x: Tensor) -> Served:
         """Returns the rows by the slots that serve them: all together for a slab of one.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import warn
 from .groups import Groups
-from .interface import Operations, Target
+from .interface import Operations, Target, known_rule
 from .library import supports
 from .native import Native
 from .pure import PURE
@@ -42,4 +42,4 @@ def _on_cuda() -> Operations:
     return Cuda()
 
 
-__all__ = ["Groups", "Served", "Target", "operations"]
+__all__ = ["Groups", "Served", "Target", "known_rule", "operations"]

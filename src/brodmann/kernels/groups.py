@@ -105,6 +105,11 @@ class Groups:
         return self.bounds.new_zeros(self.rows) if self.area is None else self.area
 
     @property
+    def complete(self) -> bool:
+        """Whether every row belongs to a group, see `without`."""
+        return self.order is None or len(self.order) == self.rows
+
+    @property
     def whole(self) -> Groups:
         """The groups with all rows in area 0: for what every sample uses."""
         return self if self.order is None else Groups.single(self.rows, self.bounds.device)

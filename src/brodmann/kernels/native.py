@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..recording import recorder_here
 from ..updates import UpdateRule
 from .groups import Groups
 from .interface import KnownRule, Operations, Target, known_rule, rounding_seed
@@ -63,7 +62,6 @@ class Native(Operations):
         """See `Operations.update`."""
         weight, known = targets[0].weight, known_rule(rule)
         if known is None or len(targets) > 2 or not _fit(known.state, targets, bias, delta, x):
-            _check_recorded(rule)
             PURE.update(rule, targets, served, delta, x, bias=bias)
             return
         if _for_blas(served.groups, weight, x) and served.groups.rows >= 16 * weight.shape[1]:
@@ -80,14 +78,7 @@ class Native(Operations):
         if known is not None and fits and _walkable(target, known.state, gradient.dtype):
             _update(known, [target], Served(Groups.single(1)), gradient)
         else:
-            _check_recorded(rule)
             PURE.move(rule, target, gradient)
-
-
-def _check_recorded(rule: UpdateRule) -> None:
-    """Gives up a recording of a rule that kernels do not know: it may compute anything with its learning rate."""
-    if known_rule(rule) is None and (recorder := recorder_here()) is not None:
-        recorder.refuse(f"{type(rule).__name__} has no compiled kernel")
 
 
 def _update(

@@ -49,7 +49,7 @@ class Steering(NamedTuple):
         for route in routes:
             router.learn(route, rate, context.weight)
             if router.conflict is not None:
-                replayed(self._split_where_in_conflict, router.conflict)  # by the recording of a step, too
+                replayed(self._split_where_in_conflict, router.conflict, moves=True)  # by the recording of a step, too
 
     def _split_where_in_conflict(self, conflict: Conflict) -> None:
         if conflict.window_is_full:

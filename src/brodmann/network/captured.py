@@ -34,8 +34,9 @@ class Captured:
     Calls stay ordinary ones if an observer or a rate of 0 is given; if a batch is not contiguous; if a batch or an
     output is more than one tensor, or on a GPU; without compiled kernels; under autocast and hooks; if autograd
     follows; while another thread makes a call; for batches of a ninth size; and if a step reads its own numbers: areas
-    that recruit or are protected, rules without a compiled kernel (`Muon`, `RLS`, one of your own), dropout in
-    `Recomputed`, a loss of your own that does. `refusal` says why a call was an ordinary one.
+    that recruit or are protected, dropout in `Recomputed`, a loss of your own that does. `refusal` says why a call was
+    an ordinary one. Update rules without a compiled kernel (`Muon`, `RLS`, one of your own) are called in every step,
+    as they are.
 
     Source: CUDA graphs, which do the same on GPUs; for steps in place, our choice.
 
@@ -48,13 +49,14 @@ class Captured:
 
         Args:
             network: The network.
-            own_parts: Whether what goes through layers, functions or a loss of your own may be captured too. What they
-                do or read besides computing with tensors, such as counting steps, drawing from NumPy, a list of tensors
-                of earlier steps, or a number outside of the network, is then done and read only while a call is
-                recorded: what a layer remembers belongs in its buffers. Learning rates are followed if operations of
-                PyTorch take them as they are, times a number, or with a minus; a second recording, at another rate,
-                shows where other numbers are computed from them, and such steps stay ordinary ones. Default False: so
-                do all through parts of your own.
+            own_parts: Whether what goes through layers, functions or a loss of your own may be captured too, and what
+                an update rule of your own moves: it is called in every step, with tensors that the next one overwrites.
+                What all others do or read besides computing with tensors, such as counting steps, drawing from NumPy, a
+                list of tensors of earlier steps, or a number outside of the network, is then done and read only while a
+                call is recorded: what a layer remembers belongs in its buffers. Learning rates are followed if
+                operations of PyTorch take them as they are, times a number, or with a minus; a second recording, at
+                another rate, shows where other numbers are computed from them, and such steps stay ordinary ones.
+                Default False: so do all through parts of your own.
 
         Raises:
             BrodmannError: It is not a `Network`, or ``own_parts`` not True or False.

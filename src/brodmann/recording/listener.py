@@ -26,8 +26,8 @@ class Listener(Protocol):
         ``moves`` says whether it changed what the network holds.
         """
 
-    def run(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-        """Makes a call and takes note of it, but not of what goes on inside."""
+    def run(self, function: Callable[..., Any], arguments: tuple[Any, ...], *, moves: bool) -> Any:
+        """Makes a call with plain numbers and takes note of it, but not of what goes on inside."""
 
     def keep_from_operations(self, tensor: Tensor) -> None:
         """Takes note that how much of a tensor counts depends on an answer: only kernels may take it."""
@@ -51,10 +51,14 @@ def listen(listener: Listener | None) -> None:
     _listener = listener
 
 
-def replayed(function: Callable[..., T], *arguments: Any) -> T:
+def replayed(function: Callable[..., T], *arguments: Any, moves: bool = False) -> T:
     """Calls a function that reads numbers in tensors; if a step is being recorded, every replay calls it again.
 
-    What it returns, a whole number or nothing, may only be passed to kernels, since it may differ each time.
+    Args:
+        function: Returns a whole number or nothing. A number may only be passed to kernels, since it may differ each
+            time.
+        *arguments: Numbers, such as learning rates, are followed where they stand here, not inside of others.
+        moves: Whether it changes what the network holds, other than by giving memory to areas.
     """
     listener = recorder_here()
-    return function(*arguments) if listener is None else listener.run(function, arguments)
+    return function(*arguments) if listener is None else listener.run(function, arguments, moves=moves)

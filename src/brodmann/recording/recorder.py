@@ -154,14 +154,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.calls.append(Call(function, self._kept(arguments), answer=answer, moves=moves))
         return answer if answer is None else Answer(answer, number, self)
 
-    def run(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    def run(self, function: Callable[..., Any], arguments: tuple[Any, ...], *, moves: bool) -> Any:
         """See `Listener.run`."""
         before, self._inside = self._inside, True
         try:
-            answer = function(*arguments)
+            answer = function(*[part.plain if isinstance(part, Rate) else part for part in arguments])
         finally:
             self._inside = before
-        return self.hear(function, arguments, answer)
+        return self.hear(function, arguments, answer, moves=moves)
 
     def keep_from_operations(self, tensor: Tensor) -> None:
         """See `Listener.keep_from_operations`."""
