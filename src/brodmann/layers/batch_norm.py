@@ -137,7 +137,7 @@ class BatchNorm(Layer):
             shift = shift + self.shift.value
         return torch.addcmul(shift, x, scale)
 
-    def by_batch(self, x: Tensor, rate: float = 1.0) -> Tensor:
+    def by_batch(self, x: Tensor, rate: float) -> Tensor:
         """Returns what `trace` does at a rate of the layer, by operations that autograd knows: x (..., features)."""
         rows, several = x.reshape(-1, self.features), self._goes_by_batch(x, rate)
         mean, variance = (None, None) if several else (self.mean, self.variance)

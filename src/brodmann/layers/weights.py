@@ -11,7 +11,7 @@ from torch import Tensor
 from ..areas import Slab
 from ..autograd import as_leaf, ordinary, unrecorded
 from ..errors import BrodmannError
-from ..feedback import Feedback, KolenPollack, Shape, build_feedback, follows_alone, matrix_of, one_matrix_of
+from ..feedback import Feedback, Shape, build_feedback, follows_alone, matrix_of, one_matrix_of
 from ..layer import Context, Gathering, has_parameters
 from ..storage import computing, storage_dtype
 from ..updates import SGD, UpdateRule, check_rule
@@ -49,8 +49,8 @@ class Weights(Gathering):
     def __init__(
         self,
         weight: Tensor,
-        feedback: Callable[[Shape], Feedback] | None = KolenPollack,
-        update: UpdateRule | None = None,
+        feedback: Callable[[Shape], Feedback] | None,
+        update: UpdateRule | None,
         storage: str | torch.dtype | None = None,
     ) -> None:
         """Copies the weights; the arguments are those of `Product`."""

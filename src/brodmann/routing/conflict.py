@@ -16,7 +16,7 @@ SIZE = 64
 """Numbers of a sketch. Default 64: a step then costs a few per cent more, and the tests need dozens, not hundreds."""
 
 
-def sketch(delta: Tensor, x: Tensor, place: int = 0) -> Tensor:
+def sketch(delta: Tensor, x: Tensor, place: int) -> Tensor:
     """Sketches each sample's gradient ``delta^T x`` without forming it.
 
     ``s = (delta U) * (x V)`` with random signs U (out, SIZE) and V (in, SIZE): the mean of ``s_i . s_j / SIZE`` over

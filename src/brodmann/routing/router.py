@@ -287,7 +287,7 @@ class Router(nn.Module):
         used = self.protected.union(self.partition.tolist())
         return [area for area in range(self.areas) if area not in used]
 
-    def planned(self, area: int, cells: Iterable[int] | None = None) -> tuple[list[int], int]:
+    def planned(self, area: int, cells: Iterable[int] | None) -> tuple[list[int], int]:
         """Returns the cells that `split` would move and the area that would take them; raises as it does."""
         own = self._cells_of(area)
         taken = own[len(own) // 2 :] if cells is None else sorted({int(cell) for cell in cells})
@@ -329,7 +329,7 @@ class Router(nn.Module):
         return (self.partition == area).nonzero()[:, 0].tolist()
 
 
-def cell_count(areas: int, partition: str = "fixed", cells: int | None = None) -> int:
+def cell_count(areas: int, partition: str, cells: int | None) -> int:
     """Returns how many cells a `Router` has: those asked for, else one for each area, or four if areas split."""
     if cells is not None:
         return cells
