@@ -307,7 +307,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: Local(partial(nn.functional.dropout, p=0.3)),
-        "Local calls a function as it is, at inference too, but dropout is in training mode unless told otherwise: use "
+        "Local calls a function as it is, at inference too, but dropout is in training mode by default: use "
         "a module such as nn.Dropout(0.5), which Local switches.",
     ),
     (

@@ -67,7 +67,7 @@ class AreaMap(nn.Module):
             self.allocate(torch.unique(area))
 
     def _can_grow_here(self) -> bool:
-        """Whether memory for all areas of the budget is reserved where those that exist lie."""
+        """Whether the memory of the existing areas has room for all areas of the budget."""
         return all(slab.has_room(self.slot.shape[0] + 1) for slab in self.weight.slabs())
 
     def product(self, x: Tensor, groups: Groups, slot: Tensor | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Large pages: fewer page look-ups where areas are scattered over gigabytes."""
+"""Large pages: fewer page look-ups when areas are scattered over gigabytes."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Slab(nn.Module):
         super().__init__()
         self.reserve = reserve
         self.bias = None if bias is None else Slab(bias, update, reserve=reserve)
-        self.shrunk = 0  # how often slots were given up, which must not go unseen: tensors stay where they lie
+        self.shrunk = 0  # how often slots were given up, which recordings must notice: tensors keep their addresses
         self._rooms: dict[str, Room] = {}  # what the value and the buffers grow in, by name
         self._keep(value.contiguous(), requires_grad=False)  # the kernels walk through it in order
         self._update_rule = update
@@ -267,7 +267,7 @@ class Slab(nn.Module):
             self._hold({name: self._room(name).take_in(old, slots) for name, old in self.tensors().items()})
 
     def has_room(self, slots: int) -> bool:
-        """Whether it could hold so many slots where it lies."""
+        """Whether it could hold so many slots without moving."""
         return all(len(old) >= slots or self._room(name).holds(old, slots) for name, old in self.tensors().items())
 
     def resize(self, slots: int) -> None:

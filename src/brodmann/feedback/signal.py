@@ -27,7 +27,7 @@ class Signal(NamedTuple):
         output_error: Error at the network's output, (rows, outputs), or None.
         shared: The shared part's weight (slab of one), or None. A path without weight transport does not read it; of
             those here `Transpose` reads it, and `SignSymmetric` its signs.
-        areas: The areas' maps, or None; likewise.
+        areas: The areas' maps, or None; read by the same paths.
         target: What the network's output is compared with, (samples, ...), or None: for paths that carry targets down.
         output: The network's output from before the step, (rows, outputs), or None.
     """

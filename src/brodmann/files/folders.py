@@ -46,7 +46,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 def in_turn(folder: Path) -> Iterator[None]:
     """Locks a folder as `alone_in` does, but waits while another process holds it.
 
-    Where it cannot be locked, it does nothing: on a file system without locks, or where the lock is another user's.
+    If it cannot be locked, it does nothing: on a file system without locks, or if the lock is another user's.
     """
     with ExitStack() as held:
         with suppress(OSError):
@@ -57,7 +57,7 @@ def in_turn(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def staying(folder: Path) -> Iterator[Callable[[], None]]:
-    """Makes a folder where there is none, and yields a check that raises once it is no longer in its place.
+    """Makes a folder if there is none, and yields a check that raises once it is no longer in its place.
 
     Writing there would otherwise make a new one, with only a part of what belongs in it.
 

@@ -65,7 +65,7 @@ def read_json(path: Path, remedy: str = "") -> Any:
 
     Args:
         path: The file.
-        remedy: What to do where it is damaged, a sentence for the message. Default: none, where nothing can be done.
+        remedy: What to do if it is damaged, a sentence for the message. Default: none, as nothing can be done.
 
     Raises:
         BrodmannError: The file is missing or no JSON.

@@ -20,7 +20,7 @@ from .json_files import as_number
 
 
 def check_utf8(path: Path) -> None:
-    """Raises where a path is not UTF-8, which safetensors needs to read a file."""
+    """Raises if a path is not UTF-8, which safetensors needs to read a file."""
     if any("\udc80" <= letter <= "\udcff" for letter in str(path)):
         locale = "" if sys.getfilesystemencoding() == "utf-8" else ", or set LC_ALL=C.UTF-8"
         raise BrodmannError(f"Cannot write {str(path)!r}: expected a path in UTF-8, choose another folder{locale}.")

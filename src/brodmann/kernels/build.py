@@ -41,7 +41,7 @@ class Build:
 
     Attributes:
         library: The loaded kernels, or None.
-        path: Where they lie, or None.
+        path: Their file, or None.
         why: One sentence: why they are active, or why they are not and what to do.
         intended: Whether kernels were switched off on purpose.
     """
@@ -57,7 +57,7 @@ def build() -> Build:
     """Loads the kernels, after compiling them (ten seconds or more) if this machine has not yet done so.
 
     The file's name holds a digest of the source, the compiler, its flags, the processor and PyTorch's version, so that
-    a changed machine builds its own. If no compiler works, kernels that an earlier one built serve. Never raises:
+    a changed machine builds new ones. If no compiler works, kernels that an earlier one built are used. Never raises:
     see `Build.why`.
     """
     switch = os.environ.get(SWITCH_VARIABLE, "auto")
@@ -84,7 +84,7 @@ def build() -> Build:
 
 
 def _found() -> tuple[Path | None, str]:
-    """Returns where the kernels lie, and how they came there; or None, and why they are nowhere."""
+    """Returns the path of the kernels and how they were built; or None, and why there are none."""
     named = os.environ.get("CXX")
     try:
         compiler = find_compiler()
@@ -115,7 +115,7 @@ def _complaint(error: subprocess.SubprocessError) -> str:
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels lie: BRODMANN_CACHE, else the user's cache folder."""
+    """Returns the folder of compiled kernels: BRODMANN_CACHE, else the user's cache folder."""
     named = os.environ.get(CACHE_VARIABLE)
     # Absolute: the system's loader looks for a bare name elsewhere.
     return (expanded(named) if named else user_cache()).absolute()

@@ -29,7 +29,7 @@ BLOCK_ROWS, BLOCK_OUT, BLOCK_IN = 32, 64, 32
 def _forward(
     x,  # (N, I)
     weight,  # (S, O, I)
-    bias,  # (S, O), or anything where there is none
+    bias,  # (S, O), or anything if there is none
     out,  # (N, O)
     order,  # (N,): row at each position
     tile_slot,  # (tiles,): slot of each tile of rows
@@ -108,7 +108,7 @@ def _error(
 @triton.jit
 def _update(
     weight,  # (S, O, I), moved
-    first,  # (S, O, I): velocity or first moment, moved; anything where the rule has none
+    first,  # (S, O, I): velocity or first moment, moved; anything if the rule has none
     second,  # (S, O, I): second moment, moved
     size,  # (groups,): rate over the correction of the first moment
     scale,  # (groups,): one over the root of that of the second

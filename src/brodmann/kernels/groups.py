@@ -22,8 +22,8 @@ class Groups:
     Attributes:
         present: Areas that have rows, ascending, (groups,) int64.
         bounds: Group k owns the positions ``bounds[k]`` to ``bounds[k + 1] - 1`` of the order, (groups + 1,) int64.
-        order: Row at each position, (rows,) int64, or fewer `without` some areas; None if every row lies at its own
-            position (one area).
+        order: Row at each position, (rows,) int64, or fewer `without` some areas; None if the order is that of the rows
+            (one area).
         rows: Number of rows in all.
         areas: How many areas there are to choose from; `present` lie below.
         count: Number of groups.

@@ -24,7 +24,7 @@ class BatchNormTrace(NamedTuple):
     Attributes:
         x: (1, features, values, 1), see `_as_image`.
         mean: Mean that it subtracted, (features,); empty unless `several`.
-        root: ``1 / sqrt(v + eps)`` of the batch, (features,); likewise.
+        root: ``1 / sqrt(v + eps)`` of the batch, (features,); empty unless `several`.
         running: Running mean and variance as they are after this step, (features,) each.
         several: Whether it used statistics of the batch, from several values of each feature.
     """
@@ -40,23 +40,22 @@ class BatchNorm(Layer):
     """Norm of every feature over a batch: ``y = g (x - m) / sqrt(v + eps) + b``.
 
     While learning ``m`` and ``v`` are mean and variance of the feature in the batch, over all dimensions but the last,
-    and the running ones follow: ``M <- (1 - momentum) M + momentum m``, ``V`` likewise by the variance over one value
-    less. At inference ``M`` and ``V`` are used, so that every sample is independent of the others. With
-    ``n = (x - m) / sqrt(v + eps)`` the errors are ``sum n e`` of g, ``sum e`` of b, and below
-    ``(g e - mean(g e) - n mean(g e n)) / sqrt(v + eps)``: a unit knows its own factor, and no weight of another layer
-    is transported.
+    and the running ones follow: ``M <- (1 - momentum) M + momentum m``, ``V`` in the same way by the unbiased variance.
+    At inference ``M`` and ``V`` are used, so that every sample is independent of the others. With ``n = (x - m) /
+    sqrt(v + eps)`` the errors are ``sum n e`` of g, ``sum e`` of b, and below ``(g e - mean(g e) - n mean(g e n)) /
+    sqrt(v + eps)``: a unit knows its own factor, and no weight of another layer is transported.
 
-    While learning, it is the only layer in which what a sample does depends on the others, those of other areas too;
+    While learning, it is the only layer in which a sample's output depends on other samples, even of other areas;
     weights of samples do not count. Features that come with a single value have no variance: they are normalised by
     ``M`` and ``V``, which then stay as they are. So they do in a step at a learning rate of 0. A norm that is frozen,
-    or has a rate of 0, is that of inference: it goes by ``M`` and ``V`` while learning, too.
+    or has a rate of 0, is that of inference: it uses ``M`` and ``V`` while learning, too.
 
     Source: Ioffe and Szegedy (2015), with the constants of PyTorch's norms, which have features second; here they are
     last.
 
     Attributes:
         gain: ``g``, a `Constant` of (features,), or None: then it is 1.
-        shift: ``b``, likewise; then it is 0.
+        shift: ``b``, a `Constant` of (features,), or None: then it is 0.
         mean: ``M``, (features,), which starts at 0.
         variance: ``V``, (features,), which starts at 1.
         batches: How many batches have been seen, ().
@@ -123,7 +122,7 @@ class BatchNorm(Layer):
 
     @property
     def moves(self) -> bool:
-        """Whether statistics follow what comes, or gain and shift learn."""
+        """Whether the running statistics follow the batches, or gain and shift learn."""
         return not self.fixed or (self.gain is not None and self.gain.moves)
 
     def forward(self, x: Tensor, choice: Chosen = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Constant: a tensor of its own, as a layer; mostly for gains and shifts that learn."""
+"""Constant: a tensor as a layer; mostly for gains and shifts that learn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .graph import INPUT, Graph
 
 
 class Constant(Gathering):
-    """A tensor of its own, ``y = c``, whatever comes to it: a node of a `Graph` that reads nothing.
+    """A tensor, ``y = c``, whatever the input: a node of a `Graph` that reads nothing.
 
     With a rule it learns: ``c`` moves by its error, ``dL/dc``, at the rate of shared parts, since it serves every
     sample. It does not decay, as biases do not, and under `RLS` it stays, as they do. Source: our choice.
@@ -130,7 +130,7 @@ def affine(
 
     Args:
         gain: Tensor of a shape that broadcasts with x, such as (features,).
-        shift: Likewise. Default None: there is none.
+        shift: Tensor of such a shape. Default None: there is none.
         update: Rule that moves both. Default None: they stay.
         form: Shape in which both broadcast with x. Default their own.
     """

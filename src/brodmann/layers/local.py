@@ -72,7 +72,7 @@ class Local(Layer):
         elif _in_training_mode(operation):
             raise BrodmannError(
                 f"Local calls a function as it is, at inference too, but {_name_of(operation)} is in training mode "
-                "unless told otherwise: use a module such as nn.Dropout(0.5), which Local switches."
+                "by default: use a module such as nn.Dropout(0.5), which Local switches."
             )
         self.operation, self.draws = operation, True
         self._known = type(operation) is nn.ReLU or isinstance(operation, WithPullBack)  # derivatives written out
@@ -141,7 +141,7 @@ def _name_of(operation: Any) -> str:
 
 
 def _in_training_mode(function: Callable[..., Tensor]) -> bool:
-    """Whether a function of PyTorch's kind, with an argument ``training``, has it on unless it is told otherwise."""
+    """Whether a function, such as PyTorch's, has an argument ``training`` that is on by default."""
     try:
         known = inspect.signature(function).parameters.get("training")
     except ValueError:  # some built-in functions do not say
@@ -163,12 +163,12 @@ def _pull_back(y: Tensor, leaves: list[Tensor], error: Tensor) -> Any:
 
 
 def _laid_as(leaf: Tensor, error: Tensor) -> Tensor:
-    """Returns an error laid out in memory like the tensor it belongs to: mixing two layouts means strided access."""
+    """Returns an error laid out in memory like the tensor it belongs to: mixing two layouts is slow."""
     return error.contiguous() if leaf.is_contiguous() else error
 
 
 class WithPullBack(nn.Module, ABC):
-    """Abstract: an operation with a formula of its own for the errors of what it takes, faster than PyTorch's."""
+    """Abstract: an operation with a formula for the errors of its inputs, which is faster than autograd."""
 
     @abstractmethod
     def with_pull_back(self, x: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:

@@ -55,7 +55,7 @@ class Captured:
                 list of tensors of earlier steps, or a number outside of the network, is then done and read only while a
                 call is recorded: what a layer remembers belongs in its buffers. Learning rates are followed if
                 operations of PyTorch take them as they are, times a number, or with a minus; a second recording, at
-                another rate, shows where other numbers are computed from them, and such steps stay ordinary ones.
+                another rate, shows whether other numbers are computed from them; such steps stay ordinary ones.
                 Default False: so do all through parts of your own.
 
         Raises:

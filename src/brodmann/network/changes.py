@@ -13,7 +13,7 @@ class Changes:
     """Counts the steps of a network, and knows where its tensors lie.
 
     It walks through the network at the first look, and again if something was replaced: a walk in every look would
-    take a tenth of a small step. Parts that hold no tensors at that time are not looked into for any later on.
+    take a tenth of a small step. Parts that hold no tensors then are not searched for later ones.
     """
 
     __slots__ = ("_counted", "_held", "_steps", "_tables", "_walks")

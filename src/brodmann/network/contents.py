@@ -18,8 +18,8 @@ _OF_EVERY_MODULE = vars(nn.Module()).keys()
 def everything_in(network: nn.Module, *others: Any) -> Iterator[tuple[str, Any]]:
     """Yields all objects that a network and further ones, such as its loss, hold to any depth, each once.
 
-    With the name of the part of the network in which an object was found, else of the class of the one that was given.
-    It looks into modules, methods, partial functions, collections and objects of this package.
+    Each comes with the name of the part of the network in which it was found, or of the class of the further object.
+    The search goes into modules, methods, partial functions, collections and objects of this package.
     """
     names = {id(part): name for name, part in network.named_modules()}
     seen: set[int] = set()

@@ -12,9 +12,9 @@ from ..routing import Router
 
 
 def active_parameters(part: nn.Module) -> int:
-    """Counts what a part reads for one sample at inference, not its feedback, nor what else only learning reads.
+    """Counts what a part reads for one sample at inference: no feedback, nor anything else that only learning reads.
 
-    For an `AreaLinear` that is the merged map, shared and own part in one, or both parts where the gate multiplies one
+    For an `AreaLinear` that is the merged map, shared and own part in one, or both parts if the gate multiplies one
     of them; for a `Router`, projection and prototypes.
 
     Raises:

@@ -55,7 +55,7 @@ def check_savable(body: Layer) -> None:
 
 
 def write_network(path: Path, body: Layer, loss: Loss, settings: dict[str, Any]) -> None:
-    """Writes a body and what its loss is called, beside JSON-safe settings, atomically."""
+    """Writes a body, a description of its loss, and JSON-safe settings, atomically."""
     write_tensors(path, body.state_dict(), {**settings, "design": built_from(body), "loss": describe_loss(loss)})
 
 

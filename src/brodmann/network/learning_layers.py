@@ -14,7 +14,7 @@ from ..routing import Router
 
 
 def learning_layers(body: Layer) -> list[tuple[str, Layer]]:
-    """Returns name and layer of all that moves at a rate of its own, see `Network.learning_layers`."""
+    """Returns name and layer of all that has its own learning rate, see `Network.learning_layers`."""
     layers = [(name, part) for name, part in body.named_modules() if isinstance(part, Layer) and part.moves]
     return [(f"{name}.router".removeprefix(".") if isinstance(part, Routed) else name, part) for name, part in layers]
 

@@ -171,11 +171,11 @@ class Network(Learning):
         return [(name, part) for name, part in self.body.named_modules() if isinstance(part, AreaLinear)]
 
     def learning_layers(self) -> list[tuple[str, Layer]]:
-        """Returns name and layer of all that moves at a rate of its own, by the names that `Rates` takes.
+        """Returns name and layer of all that has its own learning rate, by the names that `Rates` takes.
 
         These are `AreaLinear`, `Product`, `TiedWeights`, `Constant` and `BatchNorm` that learn, and layers of your own
         that hold parameters; frozen ones, too, whose rates count once they are not. A `Routed` whose router learns,
-        balances, recruits or splits goes by the router's name, such as ``"router"``.
+        balances, recruits or splits has the router's name, such as ``"router"``.
         """
         return learning_layers(self.body)
 

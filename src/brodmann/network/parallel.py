@@ -223,7 +223,7 @@ class Parallel:
             )
 
     def _settings(self, weight: Tensor | None) -> float:
-        """Returns a number that stands for all that processes must have in common beside the batch."""
+        """Returns a number that stands for all that processes must have in common besides the batch."""
         network = self.network
         frozen = [layer.frozen_here for layer in self._layers]
         protected = [sorted(router.protected) for router in self._routers]
@@ -286,7 +286,7 @@ def _check_part(name: str, part: nn.Module) -> None:
 
 
 def _checksum(*parts: Tensor) -> float:
-    """Returns a number by which batches that differ, if only in the order of their samples, are told apart."""
+    """Returns a number that differs for different batches, even if only the order of their samples differs."""
     places = torch.arange(1, len(parts[0]) + 1, dtype=torch.float64)
     sums = (part.reshape(len(part), -1).sum(1, dtype=torch.float64).nan_to_num().cpu() for part in parts)
     return sum(float(of_samples @ places) for of_samples in sums)

@@ -161,7 +161,7 @@ def takes_addresses(function: Callable[..., Any]) -> bool:
 
 
 def _room(size: int) -> Tensor:
-    """Returns memory, (bytes,), that begins where a line of the caches does."""
+    """Returns memory, (bytes,), that begins with a cache line."""
     room = torch.empty(size + LINE, dtype=torch.uint8, device="cpu")  # whatever the default device is
     return room[-room.data_ptr() % LINE :][:size]
 

@@ -55,7 +55,7 @@ class Conflict(nn.Module):
     window, on samples that had no part in choosing it: with ``sum_1`` and ``sum_2`` the summed pulls of both sides,
     ``n_1`` and ``n_2`` their samples, T the mean square of a sketch, (SIZE, SIZE),
 
-    - opposition ``-(sum_1 . sum_2) / (n_1 n_2 |T|)``: how strongly they pull apart, beside how much single samples
+    - opposition ``-(sum_1 . sum_2) / (n_1 n_2 |T|)``: how strongly they pull apart, relative to how much single samples
       scatter;
     - certainty ``-(sum_1 . sum_2) / (sqrt(n_1 n_2) |T|)``: the same in standard deviations of pulls that
       have no direction.

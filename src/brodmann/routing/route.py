@@ -119,7 +119,7 @@ class Route:
 
     @cached_property
     def pulls(self) -> Tensor:
-        """Sketches of each row's gradients, (rows, SIZE), added to likewise, see `brodmann.routing.conflict.sketch`."""
+        """Sketches of each row's gradients, (rows, SIZE); layers add theirs, see `brodmann.routing.conflict.sketch`."""
         return self.u.new_zeros(len(self.u), SIZE)
 
     def add_gate_error(self, of_rows: Tensor) -> None:

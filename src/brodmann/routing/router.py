@@ -246,9 +246,9 @@ class Router(nn.Module):
         """Moves the projection in place, then the balance; adds to the evidence of conflict.
 
         Args:
-            route: What `route` returned. The layers that follow it have added to its ``gate_error``, where the
+            route: What `route` returned. The layers that follow it have added to its ``gate_error``, if the
                 projection learns, ``delta . (D[g] x + d[g])``, the negative of the usefulness; and to its ``pulls``,
-                where areas grow.
+                if areas grow.
             lr: Learning rate of the projection.
             weight: Weights of the samples, (batch, ...), which ``gate_error`` holds; or None.
         """

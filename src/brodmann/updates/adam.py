@@ -19,7 +19,7 @@ class Adam(UpdateRule):
 
     ``m = b1 m + (1 - b1) g``, ``v = b2 v + (1 - b2) g^2``,
     ``w = (1 - lr * decay) w - lr * m^ / (sqrt(v^) + epsilon)`` with the bias-corrected ``m^ = m / (1 - b1^t)`` and
-    ``v^ = v / (1 - b2^t)``, where ``t`` counts the steps of this very area: an area chosen for the first time late in
+    ``v^ = v / (1 - b2^t)``, where ``t`` counts the steps of this area: an area chosen for the first time late in
     training is corrected like one at its start. m and v are shaped like w, (out, in) or (out,), and count only steps in
     which the area was chosen.
 

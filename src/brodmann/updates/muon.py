@@ -31,7 +31,7 @@ class Muon(UpdateRule):
     Adam divides each number of a gradient by its own size; Muon does the same to the directions of a matrix, so that
     inputs and errors which are rare move it as far as those that are common. The factor gives a step of Adam's size
     (Liu et al. 2025), so that the rates of Adam serve. ``U V^T`` is approximate: five repetitions of a polynomial leave
-    singular values between 0.68 and 1.21, smaller ones where one was below 0.002 of the norm. w, g, m are (out, in); a
+    singular values between 0.68 and 1.21, smaller if one was below 0.002 of the norm. w, g, m are (out, in); a
     weight of more dimensions counts as (first, all others). Biases, and all that has one dimension, follow `Adam` at
     the same rate.
 
@@ -47,7 +47,7 @@ class Muon(UpdateRule):
         decay: Decoupled weight decay per unit of learning rate. Default 0; the command line and estimators take 0.2,
             chosen on validation parts (docs/results.md).
         momentum: Momentum. Default 0.95, as in the source and in PyTorch.
-        epsilon: Smallest norm by which u is divided. Default 1e-7, likewise.
+        epsilon: Smallest norm by which u is divided. Default 1e-7.
 
     Raises:
         BrodmannError: The decay is negative, the momentum not in [0, 1), or epsilon not above 0.

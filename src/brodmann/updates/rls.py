@@ -86,7 +86,7 @@ class RLS(UpdateRule):
         other_state: dict[str, Tensor],
         origin: Tensor,
     ) -> None:
-        """Makes them the regression on the samples of both, exact where both were; their start is pulled to only once.
+        """Makes them the regression on the samples of both, exact if both were; their start is pulled to only once.
 
         ``C^-1 = C1^-1 + C2^-1 - ridge I`` and ``W = (W1 C1^-1 + W2 C2^-1 - ridge W_start) C``. Samples that an area saw
         before the other became its copy count in both, and so twice. See `UpdateRule.merge`.

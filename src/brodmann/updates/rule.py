@@ -103,7 +103,7 @@ class UpdateRule(ABC):
         for an int64 count, of shape ``()``. A shape is (out, in), or (out,) for a bias.
 
         Raises:
-            BrodmannError: Where the weight is built: a name is no identifier, or is taken by the weight itself.
+            BrodmannError: When the weight is built: a name is no identifier, or is taken by the weight itself.
         """
         return {}
 
