@@ -11,8 +11,8 @@ import pytest
 from brodmann import BrodmannError
 from brodmann.bench import Case, write_report
 from brodmann.bench.journal import read_journal
-from brodmann.bench.reporting.page import _sort
 from brodmann.bench.reporting.plots import _apart
+from brodmann.bench.reporting.report import _sort
 from brodmann.bench.reporting.sections.optimisers import optimisers_section
 from brodmann.bench.reporting.sections.scale import scale_section
 from brodmann.bench.tasks import run_case
@@ -58,7 +58,7 @@ def test_a_report_says_which_test_parts_are_counted_by_tasks_of_ones_own(tmp_pat
 def test_a_report_without_trials_says_that_settings_come_with_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("brodmann.bench.reporting.page.FORMATS", ("svg",))
+    monkeypatch.setattr("brodmann.bench.reporting.report.FORMATS", ("svg",))
     shutil.copytree(BENCH / "interference-permuted", tmp_path / "out")
     text = write_report(tmp_path / "out").markdown.read_text()
     assert "The audit found nothing: the settings of 8 methods come with the package, searched earlier, and " in text

@@ -19,8 +19,8 @@ from brodmann.bench.folder import read_choices, read_plan, read_rows
 from brodmann.bench.journal import read_journal
 from brodmann.bench.plan import Plan
 from brodmann.bench.recipes import PROTOCOL_OF, RECIPES
+from brodmann.bench.reporting import write_report
 from brodmann.bench.reporting.audit import audit, version_notes
-from brodmann.bench.reporting.page import write_report
 from brodmann.bench.reporting.sections.section import Plot
 from brodmann.bench.runner import run_recipes
 from brodmann.bench.selection import cases_of
