@@ -60,6 +60,14 @@ def test_imports_point_downwards() -> None:
     assert not upwards
 
 
+def test_no_stage_of_a_conversion_imports_from_a_later_one() -> None:
+    stages = ("following", "rewriting", "steps", "building")
+    for place, stage in enumerate(stages):
+        for path in (SOURCES / "conversion" / stage).glob("*.py"):
+            read = set(re.findall(r"^from \.\.(\w+)", path.read_text(), re.MULTILINE))
+            assert read.isdisjoint(stages[place + 1 :]), path
+
+
 def test_a_planted_import_from_above_is_seen() -> None:
     assert {"errors", "routing"} <= imported(SOURCES / "layer" / "layer.py")
     assert "training" in imported(SOURCES / "estimator" / "base.py")
