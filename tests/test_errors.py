@@ -485,6 +485,20 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (lambda: Schedule(patience=0), "Expected patience to be a whole number of at least 1, got 0."),
     (lambda: Schedule(warmup=-1), "Expected warmup to be a whole number of at least 0, got -1."),
     (
+        lambda: Schedule(shape=[]),  # type: ignore[arg-type]
+        "Unknown schedule '[]'. Choose one of: constant, cosine, linear. To use one of your own, register it in "
+        "brodmann.training.SCHEDULES, in a file that `brodmann --import FILE` loads. In Python, pass the object itself "
+        "where that is accepted: worker processes know only the names of what they import.",
+    ),
+    (
+        lambda: AreaLinear(4, 2, feedback=partial(KolenPollack, per_area="no")),
+        "Expected per_area to be True or False, got 'no'.",
+    ),
+    (
+        lambda: Backpropagation(4, 2, readout_only="no"),  # type: ignore[arg-type]
+        "Expected readout_only to be True or False, got 'no'.",
+    ),
+    (
         lambda: Schedule(shape="cosin"),
         "Unknown schedule 'cosin'. Did you mean 'cosine'? Choose one of: constant, cosine, linear.",
     ),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..autograd import ordinary
 from ..builders.sizes import DEPTH, as_ints, depth_of
-from ..checks import check_real
+from ..checks import check_real, check_switch
 from ..errors import BrodmannError, CheckpointError
 from ..files import as_json, read_tensors, write_tensors
 from ..layer import Observer
@@ -79,10 +79,11 @@ class Backpropagation(HoldsLoss):
         Raises:
             BrodmannError: A size is not a positive whole number, the depth is another than that of a list of widths,
                 the machine's memory is too small, the activation or the optimiser is unknown, the optimiser
-                needs inputs, a momentum is given without SGD, the dropout is not in [0, 1), or the decay or ``lr`` is
-                negative.
+                needs inputs, a momentum is given without SGD, the dropout is not in [0, 1), the decay or ``lr`` is
+                negative, or a switch is not True or False.
         """
         super().__init__()
+        check_switch(residual=residual, readout_only=readout_only)
         if lr is not None:
             check_real(lr=lr)
         rule = SGD(momentum=momentum, decay=decay) if optimiser == "sgd" else update_rule(optimiser, decay=decay)

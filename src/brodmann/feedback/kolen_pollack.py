@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..areas import AreaMap, Slab, error_of_parts
 from ..areas.starts import mirrored
-from ..checks import check_real
+from ..checks import check_real, check_switch
 from ..errors import BrodmannError, unknown_name
 from ..held import Held
 from .path import Feedback
@@ -59,10 +59,12 @@ class KolenPollack(Feedback):
                 studies of hardware whose two sets of weights do not move alike. Default 0.
 
         Raises:
-            BrodmannError: The start is unknown, the noise negative, or noise is wanted on maps per area.
+            BrodmannError: The start is unknown, the noise negative, ``per_area`` not True or False, or noise is wanted
+                on maps per area.
         """
         super().__init__()
         check_real(noise=noise)
+        check_switch(per_area=per_area)
         if noise and per_area:
             raise BrodmannError(f"Expected noise to be 0 with a map per area, got {noise}.")
         self.noise = noise

@@ -104,7 +104,7 @@ def shape_of(shape: str | Callable[[float], float]) -> Callable[[float], float]:
     """Returns the shape of a name in `SCHEDULES`, or the function that it is; raises a `BrodmannError` for others."""
     if callable(shape):
         return shape
-    if shape not in SCHEDULES:
+    if not isinstance(shape, str) or shape not in SCHEDULES:
         raise unknown_name("schedule", shape, SCHEDULES, "brodmann.training.SCHEDULES")
     return SCHEDULES[shape]
 
