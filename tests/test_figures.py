@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import subprocess
@@ -184,6 +185,20 @@ def test_bars_and_map_hold_the_shares(tmp_path: Path, drawn: list[Any]) -> None:
     assert f"{rows[1].effective:.1f} effective areas of 6" in drawn[0].axes[1].get_title(loc="left")
     assert f"{rows[0].dead} never chosen" == drawn[0].axes[0].get_title(loc="right")
     assert [text.get_text() for text in drawn[1].axes[1].texts] == [f"{row.effective:.1f}" for row in rows]
+
+
+def test_many_areas_are_one_outline_with_the_highest_bars(tmp_path: Path, drawn: list[Any]) -> None:
+    """A patch for each of a million areas would take an hour."""
+    for areas in (100, 5000):
+        counts = torch.randint(0, 9, (areas,)).tolist()
+        figures.area_usage(tmp_path / "bars.png", [AreaUsage("router", tuple(counts), 0.0, 1.0, 0)])
+        (outline,) = drawn[-1].axes[0].patches
+        shares = [100 * count / sum(counts) for count in counts]
+        values, edges, _ = outline.get_data()
+        assert (edges[0], edges[-1]) == (-0.5, areas - 0.5)
+        spans = [slice(int(begin + 0.5), int(end + 0.5)) for begin, end in itertools.pairwise(edges)]
+        assert list(values) == pytest.approx([max(shares[span]) for span in spans])
+        assert len(values) <= 2048
 
 
 def test_rows_of_classes_add_up_and_areas_are_ordered_by_main_class(tmp_path: Path, drawn: list[Any]) -> None:

@@ -36,7 +36,7 @@ from brodmann.layers import Elman
 from brodmann.network import routers
 from brodmann.network.batches import batches_of
 from brodmann.runs import Inspection
-from brodmann.telemetry import Alignment, alignment, area_choices, area_counts, area_usage, class_conflict
+from brodmann.telemetry import Alignment, alignment, area_choices, area_counts, area_usage, class_conflict, usage_of
 from brodmann.telemetry.conflict_of_classes import products_of_gradients
 from brodmann.training import AlignmentRecord, Schedule, Trainer
 
@@ -186,6 +186,12 @@ def test_what_a_run_looks_like_is_data_for_json(tmp_path: Path) -> None:
     data = Inspection(tmp_path, [{"epoch": 1, "train_loss": 0.5}], alignment=[silent]).as_dict()
     row = json.loads(json.dumps(data, allow_nan=False))["alignment"][0]
     assert (row["cosine"], row["norm_ratio"], row["error_norm"]) == (None, None, 0.0)
+
+
+def test_choices_of_another_network_are_told() -> None:
+    one, other = (Network(mlp(6, 3, width=8, areas=4, routing=routing)) for routing in ("layer", "network"))
+    with pytest.raises(BrodmannError, match=r"Unknown layer with a router 'layers\.0'.*: router"):
+        usage_of(other, area_choices(one, torch.randn(5, 6)))
 
 
 def test_what_is_no_network_is_told_what_to_give() -> None:

@@ -13,6 +13,8 @@ from .drawing import COLOURS, GREY, INK, MAP, new_figure, require, tidy, tidy_ba
 
 BARS = 3
 """Largest number of layers whose use of areas is drawn as bars; more are a heat map."""
+COLUMNS = 2048
+"""Largest number of bars, more than a panel has pixels."""
 
 
 def area_usage(path: str | Path, rows: Sequence[AreaUsage]) -> None:
@@ -39,7 +41,10 @@ def _usage_bars(path: str | Path, rows: Sequence[AreaUsage]) -> None:
     for index, row in enumerate(rows):
         panel = figure.add_subplot(len(rows), 1, index + 1)
         areas = len(row.counts)
-        panel.bar(range(areas), _shares(row), width=0.82 if areas <= 64 else 1.0, color=COLOURS[0], zorder=2)
+        if areas <= 64:
+            panel.bar(range(areas), _shares(row), width=0.82, color=COLOURS[0], zorder=2)
+        else:  # bars of their own take milliseconds each
+            panel.stairs(*_outline(_shares(row)), fill=True, color=COLOURS[0], zorder=2)
         panel.axhline(100.0 / areas, color=COLOURS[1], linewidth=1.0, linestyle="--", zorder=3)
         last = index == len(rows) - 1
         tidy(panel, "area (dashed: all areas alike)" if last else "", "samples (%)")
@@ -82,6 +87,14 @@ def _usage_map(path: str | Path, rows: Sequence[AreaUsage]) -> None:
     bar = figure.colorbar(image, ax=[panel], location="top", shrink=0.7, pad=0.02, aspect=30)
     tidy_bar(bar, "share of the samples (%)")
     write_figure(path, figure)
+
+
+def _outline(shares: list[float]) -> tuple[list[float], list[float]]:
+    """Returns heights and edges of the outline of bars side by side: of those within a pixel, the highest is seen."""
+    together = math.ceil(len(shares) / COLUMNS)
+    begins = range(0, len(shares), together)
+    heights = [max(shares[begin : begin + together]) for begin in begins]
+    return heights, [begin - 0.5 for begin in (*begins, len(shares))]
 
 
 def _shares(row: AreaUsage) -> list[float]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import BrodmannError
+from ..errors import BrodmannError, unknown_name
 from ..network import Network, check_network, routers
 from ..network.batches import batches_of
 from ..network.hooks import watched
@@ -43,7 +43,11 @@ def area_usage(network: Network, x: Several) -> list[AreaUsage]:
 
 
 def usage_of(network: Network, choices: dict[str, Tensor]) -> list[AreaUsage]:
-    """Counts areas by what `area_choices` returned, one entry per router, from input to output."""
+    """Counts areas by what `area_choices` returned, one entry per router, from input to output.
+
+    Raises:
+        BrodmannError: The choices are those of another network.
+    """
     rows: list[AreaUsage] = []
     for name, counts in _counts(network, choices).items():
         share = counts.double() / counts.sum().clamp_min(1)
@@ -59,6 +63,9 @@ def area_counts(network: Network, x: Several) -> dict[str, Tensor]:
 
 def _counts(network: Network, choices: dict[str, Tensor]) -> dict[str, Tensor]:
     of_name = dict(routers(network))
+    for name in choices:
+        if name not in of_name:
+            raise unknown_name("layer with a router", name, of_name)
     return {name: torch.bincount(area.flatten(), minlength=of_name[name].areas) for name, area in choices.items()}
 
 
