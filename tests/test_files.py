@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from threading import Event, Thread
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from brodmann import BrodmannError, CheckpointError
+from brodmann import BrodmannError, CheckpointError, files
 from brodmann.files import read_tensors, replacing, write_tensors
 
 
@@ -52,6 +54,27 @@ def test_a_file_of_an_earlier_version_says_no_digest(tmp_path: Path) -> None:
     found, options = read_tensors(tmp_path / "old.safetensors")
     assert torch.equal(found["x"], torch.ones(2))
     assert options == {"lr": 1}
+
+
+def test_tensors_that_another_thread_changes_meanwhile_are_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, tensors = tmp_path / "n.safetensors", {"x": torch.zeros(3)}
+    write_tensors(path, tensors, {})
+
+    def move_and_save(*args: Any, **kwargs: Any) -> None:
+        tensors["x"].add_(1)
+        save_file(*args, **kwargs)
+
+    done = Event()
+    Thread(target=done.wait, daemon=True).start()
+    monkeypatch.setattr(files, "save_file", move_and_save)
+    try:
+        with pytest.raises(BrodmannError, match="changed while they were written"):
+            write_tensors(path, tensors, {})
+    finally:
+        done.set()
+    assert torch.equal(read_tensors(path)[0]["x"], torch.zeros(3))
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], options: Any) -> str:
         The digest of both, which the file holds too.
 
     Raises:
-        BrodmannError: It cannot be written, its path is not UTF-8, or tensors share their memory.
+        BrodmannError: It cannot be written, its path is not UTF-8, tensors share their memory, or another thread
+            changed them meanwhile.
     """
     check_utf8(path)
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -42,6 +44,11 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], options: Any) -> str:
     with replacing(path) as temporary:
         try:
             save_file(contiguous, temporary, metadata={"brodmann": text, "sha256": digest})
+            if threading.active_count() > 1 and _digest(contiguous, text) != digest:
+                raise BrodmannError(
+                    f"Cannot write {path}: the tensors changed while they were written, as where another thread "
+                    "learns. Save between two steps, such as in a callback, or under a lock that the steps take too."
+                )
         except SafetensorError as error:
             raise BrodmannError(f"Cannot write {path}: {error}. Is there room on the disk?") from None
         except RuntimeError as error:  # tensors that lie in the same memory
