@@ -22,6 +22,8 @@ EVERY = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *GUIDE]
 NUMBER = r"-?\d+\.\d+"
 ALONE = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
 """What torchrun tells a program that it starts in one process."""
+OTHER_TOOLS = {"docs/guide/other-tools.md": ("lightning", "optuna", "datasets")}
+"""What a page shows how to use, and the package does not need: where one is not installed, its Python is not run."""
 FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -44,6 +46,8 @@ def test_every_block_of_python_runs_and_prints_what_is_said(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Text to the letter, numbers but for what another machine's rounding makes of a training."""
+    for tool in OTHER_TOOLS.get(name_of(page), ()):
+        pytest.importorskip(tool)
     _, *blocks = re.split(r"```python\n", page.read_text())
     monkeypatch.chdir(tmp_path)
     for name, value in ALONE.items():
