@@ -73,6 +73,10 @@ def test_samples_in_memory_take_no_workers() -> None:
         (torch.ones(3, 5), "in memory, or a data set with a length and numbered items, got Tensor"),
         ({0: 1}, "in memory, or a data set with a length and numbered items, got dict"),
         ([1, 2], "Expected items of the data set to be (sample, target) or (sample, target, weight), got int."),
+        (
+            [{"image": torch.ones(2), "label": 0}] * 2,
+            "got dict with 'image', 'label': wrap the data set in one that returns two of these.",
+        ),
         ([(torch.ones(2), 0), (torch.ones(3), 1)], "Items of the data set cannot be put together into tensors"),
         (
             [("a", 0), ("b", 1)],

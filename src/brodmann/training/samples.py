@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -172,9 +172,12 @@ class _Made(Dataset[Any]):
     @staticmethod
     def _together(items: list[Any]) -> Any:
         if not all(isinstance(item, tuple | list) and len(item) in (2, 3) for item in items):
+            item, remedy = items[0], ""
+            if isinstance(item, Mapping):
+                remedy = f" with {', '.join(map(repr, item))}: wrap the data set in one that returns two of these"
             raise BrodmannError(
-                f"Expected items of the data set to be (sample, target) or (sample, target, weight), got "
-                f"{type(items[0]).__name__}."
+                "Expected items of the data set to be (sample, target) or (sample, target, weight), got "
+                f"{type(item).__name__}{remedy}."
             )
         try:
             parts = default_collate(items)
