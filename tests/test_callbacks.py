@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,16 @@ def test_a_progress_bar_serves_several_trainings(capsys: pytest.CaptureFixture[s
         rows_of(network, bar)
         assert capsys.readouterr().err.count("twice epoch") == 2
         assert bar.bar is None
+
+
+def test_a_progress_bar_in_a_notebook_without_widgets_does_not_warn(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)  # not installed
+    with warnings.catch_warnings(action="error"):
+        rows_of(Network(mlp(5, 3, width=8, areas=2)), ProgressBar("noted"))
+    assert capsys.readouterr().err.count("noted epoch") == 2
 
 
 def test_a_progress_bar_of_a_long_name_shows_bar_and_time_left(

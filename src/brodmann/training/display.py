@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from contextlib import suppress
+from importlib.util import find_spec
 from typing import IO, Any, cast
 
 from rich.console import Console
@@ -12,7 +13,9 @@ from rich.console import Console
 def display(stream: IO[str] | None) -> Console:
     """Returns a console on a stream, such as `sys.stderr`, that shows nothing if the stream takes nothing more."""
     # Python has no stream where the process began without it.
-    return Console(file=cast("IO[str]", _Forgiving(io.StringIO() if stream is None else stream)))
+    file = _Forgiving(io.StringIO() if stream is None else stream)
+    # In a notebook rich draws with widgets; without them it warns, which may be an error, and draws nothing.
+    return Console(file=cast("IO[str]", file), force_jupyter=None if find_spec("ipywidgets") else False)
 
 
 class _Forgiving:
