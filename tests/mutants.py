@@ -34,7 +34,7 @@ MUTANTS = [
     ("routing/route.py", "self.probabilities.gather(1, self.cell[:, None])[:, 0]", "self.probabilities.amax(1) ** 2", "the gate of no cell"),
     ("routing/router.py", "learn(delta, x, route.groups, lr, 0.0)", "learn(delta, x.flip(0), route.groups, lr, 0.0)", "the wrong sample's projection"),
     ("routing/route.py", "- along) / self.length", ") / self.length", "a cosine without its norm"),
-    ("routing/recruiting.py", "cosines[:, cell] = directions @ directions[row]", "pass", "recruits that do not know each other"),
+    ("routing/recruiting.py", "cosine = directions @ directions[row]", "cosine = closest", "recruits that do not know each other"),
     ("layers/area_linear.py", "(signal.delta * trace.own).sum(1)", "(signal.delta * trace.own).flip(0).sum(1)", "usefulness of other samples"),
     ("layers/area_linear.py", "part_delta = repeat_rows(trace.route.gate, len(delta))", "part_delta = repeat_rows(trace.route.gate.flip(0), len(delta))", "gates of other samples"),
     ("routing/route.py", "of_samples[:, None].expand(-1, rows // samples).reshape(-1)", "of_samples.repeat(rows // samples)", "the choices of other samples"),

@@ -7,6 +7,7 @@ import functools
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from brodmann import (
     RLS,
@@ -232,11 +234,34 @@ def test_new_samples_recruit_cells_one_after_another(seed: int, novelty: float, 
     directions = torch.nn.functional.normalize(x @ router.projection.value[0].t(), dim=1)
     expected = greedy(directions, novelty, budget)
     assert [new for _, new in pairs] == list(range(1, len(expected)))
-    assert all(parent < new for parent, new in pairs)
+    assert [parent for parent, _ in pairs] == [
+        int((torch.stack(expected[:new]) @ expected[new]).argmax()) for new in range(1, len(expected))
+    ]
     torch.testing.assert_close(router.prototypes[: len(expected)], torch.stack(expected))
     assert not router.prototypes[len(expected) :].any()
     assert int(router.route(x).cell.max()) < max(1, len(expected))
     assert router.recruit(x) == []
+
+
+class Numbers(TorchDispatchMode):
+    """Counts the numbers that go into PyTorch's operations."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += sum(part.numel() for part in args if isinstance(part, Tensor))
+        return function(*args, **kwargs or {})
+
+
+def test_what_a_recruit_costs_does_not_grow_with_the_rows_times_the_budget() -> None:
+    def counted(budget: int) -> int:
+        torch.manual_seed(0)
+        router = Recruiting(6, budget, novelty=0.9, dimension=4)
+        with Numbers() as numbers:
+            assert len(router.recruit(torch.randn(200, 6))) > 20
+        return numbers.count
+
+    assert counted(2000) - counted(1000) < 5 * 200 * 1000  # a few passes, not one for every recruit
 
 
 def test_a_router_recruits_only_while_learning_and_knows_cell_0_before() -> None:

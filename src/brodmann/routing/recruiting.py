@@ -93,18 +93,20 @@ class Recruiting(Router):
             return pairs
         check_input(x, self.projection.value)
         directions = F.normalize(self._project(x), dim=1)
-        cosines = (directions @ self.prototypes.t()).masked_fill(~taken, -torch.inf)
+        closest, parent = (directions @ self.prototypes.t()).masked_fill(~taken, -torch.inf).max(1)
+        closest[~directions.any(1)] = torch.inf  # a sample of zeros has no direction
         for cell in free:
-            closest, parent = cosines.max(1)
-            new = ((closest < self.novelty) & directions.any(1)).nonzero()  # a sample of zeros has no direction
+            new = (closest < self.novelty).nonzero()
             if not len(new):
                 break
             row = int(new[0])
             self.prototypes[cell] = directions[row]
             self.vacant[cell] = False
-            cosines[:, cell] = directions @ directions[row]
             if cell:
                 pairs.append((int(self.partition[parent[row]]), int(self.partition[cell])))
+            cosine = directions @ directions[row]
+            nearer = cosine > closest
+            closest, parent = torch.where(nearer, cosine, closest), torch.where(nearer, cell, parent)
         return pairs
 
     def _products(self, u: Tensor) -> Tensor:
