@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from brodmann import Adam, AreaLinear, Network, Product, from_torch, mlp
+from brodmann import Adam, AreaLinear, BrodmannError, Network, Product, from_torch, mlp
 from brodmann.builders import design
 from brodmann.runs import RunOptions
 
@@ -62,3 +62,15 @@ def test_a_storage_is_given_by_its_name_or_as_a_dtype(storage: Any, tmp_path: Pa
     ]
     assert all(torch.bfloat16 in {weight.dtype for weight in network.parameters()} for network in networks)
     assert RunOptions(storage=storage) == RunOptions(storage="bfloat16")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("build", [lambda: mlp(5, 3), lambda: from_torch(nn.Linear(5, 3), (5,))])
+def test_layers_are_not_built_in_a_default_dtype_in_which_they_cannot_compute(build: Any, dtype: torch.dtype) -> None:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with pytest.raises(BrodmannError, match=f"default dtype, that of new weights, is {dtype}: call"):
+            build()
+    finally:
+        torch.set_default_dtype(before)

@@ -48,6 +48,15 @@ class Layer(nn.Module, ABC):
     frozen_here: bool = False
     """Whether what it holds itself, besides the layers inside it, stays as it is; see `frozen`."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Begins a layer; arguments are those of a module that a class may also inherit from.
+
+        Raises:
+            BrodmannError: PyTorch's default dtype is neither float32 nor float64.
+        """
+        check_default_dtype()
+        super().__init__(*args, **kwargs)
+
     @property
     def update_rule(self) -> UpdateRule | None:
         """Rule that its parameters follow, None if none does. It may be replaced between steps.
