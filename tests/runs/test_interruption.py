@@ -23,6 +23,7 @@ from brodmann.runs import continue_run, execution, start_run
 from brodmann.training import Callback, Interrupted, Trainer
 from brodmann.training.checkpoints import checkpoint_names
 
+from ..blobs import write_blobs
 from .parts import SMALL, assert_same_weights, metrics, options_for
 
 
@@ -120,11 +121,22 @@ def stop() -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_line_stops_after_a_whole_step_and_resumes(table: Path, tmp_path: Path, number: int) -> None:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
+    """What the command line is given for a run of some seconds, and that run, undisturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    table = write_blobs(folder / "blobs.npz", 240, 6, 3)
     arguments = [str(table), "--width", "12", "--epochs", "120", "--no-figures", "--threads", "1"]
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    main(["train", *arguments, "--out", str(whole)])
+    main(["train", *arguments, "--out", str(folder / "run")])
+    return arguments, folder / "run"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_line_stops_after_a_whole_step_and_resumes(
+    whole: tuple[list[str], Path], tmp_path: Path, number: int
+) -> None:
+    arguments, undisturbed = whole
+    broken = tmp_path / "broken"
     command = [sys.executable, "-m", "brodmann", "train", *arguments, "--out", str(broken)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     while not checkpoint_names(broken) and process.poll() is None:
@@ -135,7 +147,7 @@ def test_the_command_line_stops_after_a_whole_step_and_resumes(table: Path, tmp_
     assert f"brodmann train --resume {broken}" in errors
     assert "Traceback" not in errors
     main(["train", "--resume", str(broken), "--no-figures"])
-    assert_same_weights(whole, broken)
+    assert_same_weights(undisturbed, broken)
 
 
 def test_a_signal_before_the_training_leaves_no_folder(
