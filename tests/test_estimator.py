@@ -47,8 +47,8 @@ EXCUSED = {
 
 @parametrize_with_checks(
     [
-        SALClassifier(width=16, areas=4, epochs=40, batch_size=16),
-        SALRegressor(width=16, areas=4, epochs=40, batch_size=16),
+        SALClassifier(width=16, areas=4, epochs=20, batch_size=16),
+        SALRegressor(width=16, areas=4, epochs=20, batch_size=16),
         SALClassifier(width=16, areas=4, optimiser="rls", batch_size=16),
         SALRegressor(width=16, areas=4, optimiser="rls", batch_size=16),
     ],
