@@ -66,7 +66,7 @@ def test_update(shape: str, rule: str) -> None:
     results = []
     for operations in (Pure(), Cuda()):
         targets, bias = [target(case.weight, how, lr) for lr in (0.1, 0.2)], target(case.bias, how, 0.3)
-        for _ in range(3):
+        for _ in range(2):
             operations.update(how, targets, case.served, case.delta, case.x, bias=bias)
         results.append([(moved.weight, moved.state) for moved in (*targets, bias)])
     torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-4)
@@ -109,7 +109,7 @@ def test_a_network_learns_the_same(builder: object, options: dict, monkeypatch: 
             return own
 
         monkeypatch.setattr(slab, "operations", chosen)
-        for _ in range(4):
+        for _ in range(2):
             network.learn(x, y, lr=0.01)
     for name, tensor in first.state_dict().items():
         torch.testing.assert_close(second.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
