@@ -105,6 +105,16 @@ def test_errors_that_vanish_between_calls_of_partial_fit_are_found() -> None:
         list(map(model.partial_fit, [x] * 8, [y] * 8))
 
 
+def test_one_in_eight_calls_of_partial_fit_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = (part.numpy() for part in blobs(16))
+    model, watched, counts = SALClassifier(random_state=0, batch_size=16), list[int](), list[int]()
+    monkeypatch.setattr(Watch, "check", lambda *_: watched.append(1))
+    for _ in range(17):
+        model.partial_fit(x, y, classes=[0, 1, 2])
+        counts.append(sum(watched))
+    assert counts == 8 * [1] + 8 * [2] + [3]
+
+
 def test_a_small_last_batch_is_no_sign_of_divergence() -> None:
     x, y = blobs(65)  # its last batch is one sample, for which all of four units are off in most of these networks
     for seed in range(12):
