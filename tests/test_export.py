@@ -22,7 +22,6 @@ def images_of_six_pixels(features: int, outputs: int, *, width: int, areas: int,
 
 
 CASES = {
-    "plain": (mlp, {}),
     "gated": (mlp, {"gated": True}),
     "one route": (mlp, {"routing": "network"}),
     "shared part off": (mlp, {"shared": "off"}),

@@ -16,6 +16,8 @@ from brodmann.layers.steering import Steering
 from brodmann.network import routers
 from brodmann.routing.conflict import SIZE, Conflict, sketch
 
+from ..pairs import diagonal
+
 
 def test_sketches_have_the_inner_products_of_the_gradients_on_average() -> None:
     torch.manual_seed(0)
@@ -239,15 +241,7 @@ def purity(network: Network, x: Tensor, side: Tensor) -> tuple[float, int]:
     return right / len(x), len(area.unique())
 
 
-@pytest.mark.parametrize(
-    ("routing", "seed"),
-    [
-        ("layer", 0),
-        ("network", 1),
-        pytest.param("layer", 1, marks=pytest.mark.slow),
-        pytest.param("network", 0, marks=pytest.mark.slow),
-    ],
-)
+@diagonal(routing=["layer", "network"], seed=[0, 1])
 def test_a_planted_conflict_is_found_at_its_boundary_and_a_homogeneous_task_stays_one_area(
     routing: str, seed: int
 ) -> None:

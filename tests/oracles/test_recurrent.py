@@ -32,6 +32,8 @@ from brodmann.layers import GRU, LSTM, Cell, Elman
 from brodmann.routing import Recruiting
 from brodmann.telemetry import alignment
 
+from ..pairs import diagonal, pairwise
+
 STEPS = 7
 
 
@@ -66,9 +68,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.usefixtures("double")
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("answer", ["last", "state", "mean", "steps"])
-@pytest.mark.parametrize("options", OPTIONS)
+@pairwise(kind=KINDS, answer=["last", "state", "mean", "steps"], options=OPTIONS)
 def test_converted_it_learns_by_backpropagation_through_time(kind: str, answer: str, options: str) -> None:
     torch.manual_seed(0)
     model = Reader(KINDS[kind], answer, **OPTIONS[options])
@@ -87,8 +87,10 @@ def test_converted_it_learns_by_backpropagation_through_time(kind: str, answer: 
         torch.testing.assert_close(network(x), model(x).detach())
 
 
-@pytest.mark.parametrize("routing", ["network", "layer"])
-@pytest.mark.parametrize("feedback", ["kolen-pollack", "kolen-pollack-per-area", "kolen-pollack-mirrored", "sign"])
+@diagonal(
+    feedback=["kolen-pollack", "kolen-pollack-per-area", "kolen-pollack-mirrored", "sign"],
+    routing=["layer", "network"],
+)
 def test_it_learns_with_areas_without_backpropagation(feedback: str, routing: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = Reader(nn.LSTM, "last", batch_first=True, num_layers=2, dropout=0.2)

@@ -15,22 +15,11 @@ from brodmann.baselines import in_proportion
 from brodmann.cli import main
 from brodmann.runs import Run
 
+from ..pairs import diagonal
 from .parts import SMALL, weights
 
 
-@pytest.mark.parametrize(
-    ("rule", "residual"),
-    [
-        ("kolen-pollack", False),
-        ("kolen-pollack", True),
-        ("random", False),
-        ("sign", True),
-        ("direct", True),
-        ("transpose", False),
-        ("backprop", False),
-        ("backprop", True),
-    ],
-)
+@diagonal(rule=["kolen-pollack", "random", "sign", "direct", "transpose", "backprop"], residual=[False, True])
 def test_every_rule_trains_evaluates_and_predicts(
     table: Path, tmp_path: Path, rule: str, residual: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
