@@ -49,9 +49,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_good_one_offered(
     assert_same_weights(whole, run)
 
 
-def test_what_a_finished_run_lost_is_made_again(table: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    main(["train", str(table), *SMALL, "--out", str(run)])
+def test_what_a_finished_run_lost_is_made_again(run: Path) -> None:
     before = (run / "preprocessing.json").read_bytes()
     (run / "preprocessing.json").unlink()
     (run / "result.json").write_text('{"rule": 1}')
@@ -60,17 +58,13 @@ def test_what_a_finished_run_lost_is_made_again(table: Path, tmp_path: Path) -> 
     assert json.loads((run / "result.json").read_text())["areas"] == 4
 
 
-def test_a_damaged_environment_stops_nothing(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = tmp_path / "run"
-    main(["train", str(table), *SMALL, "--out", str(run)])
+def test_a_damaged_environment_stops_nothing(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run / "environment.json").write_text('{"brodmann": "0.')
     main(["evaluate", str(run)])
     assert "test_accuracy" in capsys.readouterr().out
 
 
-def test_a_damaged_configuration_is_said(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = tmp_path / "run"
-    main(["train", str(table), "--out", str(run), *SMALL])
+def test_a_damaged_configuration_is_said(run: Path, table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = json.loads((run / "config.json").read_text())
     for classes, message in ((config["classes"][:1], "expected the names of 3 classes."), (None, "targets.json")):
         (run / "config.json").write_text(json.dumps({**config, "classes": classes}))
@@ -83,9 +77,7 @@ def test_a_damaged_configuration_is_said(table: Path, tmp_path: Path, capsys: py
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing", "result"])
-def test_a_finished_run_that_was_damaged_is_made_whole_by_resuming(damage: str, table: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    main(["train", str(table), *SMALL, "--out", str(run)])
+def test_a_finished_run_that_was_damaged_is_made_whole_by_resuming(damage: str, run: Path) -> None:
     model = run / "model.safetensors"
     before = {name: tensor.clone() for name, tensor in weights(run).items()}  # they lie in the file itself
     if damage == "truncated":

@@ -58,16 +58,15 @@ def test_a_data_file_is_found_from_any_folder_and_where_it_has_moved(
 
 
 def test_what_is_refused_replaces_no_run(
-    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(["train", str(table), *SMALL, "--out", str(tmp_path / "run")])
-    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     for refused in (["--patience", "2", "--validation", "0"], ["--tensorboard"]):
         for place, options in (("run", ["--overwrite"]), ("other", [])):
             with pytest.raises(SystemExit, match="2"):
                 main(["train", str(table), *SMALL, *refused, "--out", str(tmp_path / place), *options])
-    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     assert not (tmp_path / "other").exists()
     assert "TensorBoard is not installed" in capsys.readouterr().err
 
@@ -151,10 +150,8 @@ def test_a_file_of_another_folder_is_not_taken_for_one_that_is_missing(
 
 
 def test_a_run_is_never_replaced_where_its_data_lies_in_it(
-    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = tmp_path / "run"
-    main(["train", str(table), *SMALL, "--out", str(run)])
     inside = run / "mine.npz"
     inside.write_bytes(table.read_bytes())
     monkeypatch.chdir(run)

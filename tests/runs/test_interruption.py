@@ -186,11 +186,7 @@ def test_a_run_that_writes_events_goes_on_writing_them(table: Path, tmp_path: Pa
     assert len(list((run / "tensorboard").iterdir())) == 2
 
 
-def test_a_run_that_wrote_events_goes_on_without_tensorboard(
-    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = tmp_path / "run"
-    main(["train", str(table), *SMALL, "--out", str(run)])
+def test_a_run_that_wrote_events_goes_on_without_tensorboard(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (run / "tensorboard").mkdir()
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.warns(UserWarning, match="events of this run are not continued: TensorBoard is not installed"):
@@ -213,15 +209,14 @@ def test_a_run_that_wrote_events_goes_on_without_tensorboard(
     ],
 )
 def test_resuming_takes_no_other_options(
-    extra: list[str], wording: str | None, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    extra: list[str], wording: str | None, finished: Path, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = str(tmp_path / "run")
-    main(["train", str(table), *SMALL, "--out", run])
-    main(["train", str(table), *SMALL, "--out", run, "--resume", run])  # the same ones may stand there
+    own = [str(finished / "blobs.npz"), *SMALL, "--out", str(run)]
+    main(["train", *own, "--resume", str(run)])  # the same ones may stand there
     capsys.readouterr()
     if wording is None:
-        main(["train", "--resume", run, *extra])
+        main(["train", "--resume", str(run), *extra])
         return
     with pytest.raises(SystemExit, match="2"):
-        main(["train", "--resume", run, *extra])
+        main(["train", "--resume", str(run), *extra])
     assert re.search(wording, capsys.readouterr().err)

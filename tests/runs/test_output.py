@@ -75,31 +75,27 @@ def test_lines_are_whole_and_every_terminal_can_show_them(table: Path, tmp_path:
     assert f"resume it with --resume '{whole}'," in done.stderr.decode("ascii")
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(table: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    main(["train", str(table), *SMALL, "--out", str(folder)])
+def test_a_reader_that_has_seen_enough_is_no_error(run: Path, tmp_path: Path) -> None:
     many = tmp_path / "many.npy"
     np.save(many, np.zeros((100_000, 6), np.float32))
     program = "from brodmann.cli import main; main()"
-    command = f"{sys.executable} -c '{program}' predict {folder} {many} | head -n 1"
+    command = f"{sys.executable} -c '{program}' predict {run} {many} | head -n 1"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    run = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True, check=True)
-    assert len(run.stdout.splitlines()) == 1
-    assert "Traceback" not in run.stderr
+    done = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True, check=True)
+    assert len(done.stdout.splitlines()) == 1
+    assert "Traceback" not in done.stderr
 
 
-def test_output_that_cannot_be_written_is_said(table: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    main(["train", str(table), *SMALL, "--out", str(folder)])
+def test_output_that_cannot_be_written_is_said(run: Path, table: Path) -> None:
     program = "from brodmann.cli import main; main()"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     for end, status, said in (
         (">&-", 0, ""),
         ("> /dev/full", 2, "error: Cannot write the output: No space left on device."),
     ):
-        command = f"{sys.executable} -c '{program}' predict {folder} {table} {end}"
-        run = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True, check=False)
-        assert (run.returncode, run.stderr.strip()) == (status, said)
+        command = f"{sys.executable} -c '{program}' predict {run} {table} {end}"
+        done = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr.strip()) == (status, said)
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""What the tests of training share: three blobs, a small network, data sets, and callbacks that look on or fail."""
+"""What the tests of training share: three blobs, a small network, data sets, and callbacks that look on."""
 
 from __future__ import annotations
 

@@ -72,14 +72,6 @@ def test_a_new_training_refuses_a_folder_that_holds_checkpoints(tmp_path: Path) 
     other.run()
 
 
-def test_checkpoints_of_another_network_are_refused(tmp_path: Path) -> None:
-    Trainer(network(), blobs(), None, Schedule(epochs=1), folder=str(tmp_path)).run()
-    torch.manual_seed(0)
-    other = Trainer(Network(mlp(5, 3, width=9, areas=4)), blobs(), None, Schedule(epochs=1), folder=tmp_path)
-    with pytest.raises(BrodmannError, match="holds checkpoints of another network: build it as before"):
-        other.resume()
-
-
 def test_checkpoints_of_a_network_whose_rule_was_replaced_say_so_and_are_resumed_under_it(tmp_path: Path) -> None:
     class Replace(Callback):
         def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
@@ -98,23 +90,33 @@ def test_checkpoints_of_a_network_whose_rule_was_replaced_say_so_and_are_resumed
     torch.testing.assert_close(other.state_dict(), first.network.learning_state(), rtol=0, atol=0)
 
 
-def test_checkpoints_of_another_network_stay(tmp_path: Path) -> None:
-    Trainer(network(), blobs(), None, Schedule(epochs=3), folder=tmp_path).run()
+@pytest.mark.parametrize("place", [0, None])
+def test_checkpoints_of_another_network_are_refused_and_stay(place: int | None, tmp_path: Path) -> None:
+    Trainer(network(), blobs(), None, Schedule(epochs=3), folder=str(tmp_path)).run()
     names = checkpoint_names(tmp_path)
     other = Network(mlp(5, 3, width=9, areas=4))
     state = torch.get_rng_state()
     with pytest.raises(BrodmannError, match="holds checkpoints of another network: build it as before"):
-        Trainer(other, blobs(), None, Schedule(epochs=3), folder=tmp_path).resume(names[0])
+        Trainer(other, blobs(), None, Schedule(epochs=3), folder=tmp_path).resume(
+            None if place is None else names[place]
+        )
     assert checkpoint_names(tmp_path) == names
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def forget(folder: Path, *fields: str) -> None:
+    """Takes from the last checkpoint what those of an earlier version did not note."""
+    path = folder / f"{checkpoint_names(folder)[-1]}.json"
+    record = json.loads(path.read_text())
+    for field in fields:
+        del record["progress"][field]
+    del record["digest_of_these"]
+    path.write_text(json.dumps(record))
+
+
 def test_checkpoints_of_another_version_are_refused(tmp_path: Path) -> None:
     Trainer(network(), blobs(), None, Schedule(epochs=1), folder=tmp_path).run()
-    path = tmp_path / f"{checkpoint_names(tmp_path)[-1]}.json"
-    record = json.loads(path.read_text())
-    del record["progress"]["scored"], record["digest_of_these"]  # which earlier ones did not note
-    path.write_text(json.dumps(record))
+    forget(tmp_path, "scored")
     with pytest.raises(BrodmannError, match="holds checkpoints of another version of this package: start again"):
         Trainer(network(), blobs(), None, Schedule(epochs=2), folder=tmp_path).resume()
 
@@ -122,10 +124,7 @@ def test_checkpoints_of_another_version_are_refused(tmp_path: Path) -> None:
 def test_a_checkpoint_that_names_no_rate_goes_on_with_the_schedules(tmp_path: Path) -> None:
     """As those of earlier versions do."""
     Trainer(network(), blobs(), None, Schedule(epochs=1, lr=0.1), folder=tmp_path).run()
-    path = tmp_path / f"{checkpoint_names(tmp_path)[-1]}.json"
-    record = json.loads(path.read_text())
-    del record["progress"]["lr"], record["digest_of_these"]
-    path.write_text(json.dumps(record))
+    forget(tmp_path, "lr")
     trainer = Trainer(network(), blobs(), None, Schedule(epochs=1, lr=0.1), folder=tmp_path)
     trainer.resume()
     assert (trainer.progress.epoch, trainer.lr) == (1, 0.1)
