@@ -38,13 +38,14 @@ from brodmann import (
     from_torch,
     mlp,
     residual_mlp,
+    stream_mlp,
 )
 from brodmann.kernels import library
 from brodmann.kernels.fusion import fuse
 from brodmann.layers.cells import Elman
 from brodmann.network import routers
 from brodmann.recording import Recorder
-from brodmann.routing import conflict
+from brodmann.routing import Recruiting, conflict
 from brodmann.streams import NetworkLearner, Task, learn_stream
 from brodmann.training import AreaRecord, Schedule, Trainer, evaluate
 from brodmann.updates import UpdateRule
@@ -295,6 +296,50 @@ def test_a_step_that_draws_signs_of_sketches_is_not_captured() -> None:
         loss = captured.learn(x, y)
         assert captured.is_captured == (step >= 9)
         assert torch.equal(loss, ordinary.learn(x, y))
+
+
+def test_areas_are_recruited_by_the_same_samples_and_steps_stay_captured() -> None:
+    torch.manual_seed(0)
+    pair = Pair(Network(stream_mlp(5, 3, width=6, areas=6, novelty=0.95, dimension=8)))
+    vacant = {name: value.clone() for name, value in pair.network.state_dict().items()}
+    ((_, router),) = routers(pair.network)
+    pair.learn(3, rows=1)
+    assert router.recruits
+    assert pair.captured, pair.step.refusal
+    pair.learn(15, rows=1)
+    assert not router.recruits
+    assert pair.captured
+    assert pair.step.recordings == 2  # one while areas are recruited, one afterwards
+    pair.change(lambda network: network.load_state_dict(vacant))
+    pair.learn(10, rows=1)
+    assert not router.recruits
+
+
+def test_layers_that_recruit_for_themselves_are_captured_once_they_have_done_so() -> None:
+    router = partial(Recruiting, novelty=0.9, dimension=3)
+    layers = [AreaLinear(5, 4, areas=2, feedback=None, router=router), AreaLinear(4, 3, areas=2, router=router)]
+    torch.manual_seed(0)
+    pair = Pair(Network(Sequential(layers[0], Local(nn.ReLU()), layers[1]))).learn(2, rows=1)
+    assert "depends on what has moved before" in pair.step.refusal
+    assert pair.learn(12, rows=1).captured
+
+
+@pytest.mark.parametrize("flaw", ["a target", "a number"])
+def test_a_captured_step_that_is_refused_recruits_nothing(flaw: str) -> None:
+    torch.manual_seed(0)
+    pair = Pair(Network(stream_mlp(5, 3, width=6, areas=40, update=Adam()), CrossEntropy()))
+    pair.learn(3, rows=2)
+    assert pair.captured
+    x, y = torch.randn(2, 5), torch.tensor([0, 1])
+    if flaw == "a target":
+        y[0] = 3
+    else:
+        x[0] = torch.nan
+    for learner in (pair.ordinary, pair.step):
+        with pytest.raises((BrodmannError, DivergenceError)):
+            learner.learn(x, y)
+    pair.check()
+    assert pair.learn(3, rows=2).captured
 
 
 CHANGES: dict[str, Callable[[Network], object]] = {

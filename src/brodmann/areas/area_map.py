@@ -66,9 +66,12 @@ class AreaMap(nn.Module):
         if lacks(area, self.slot):
             self.allocate(torch.unique(area))
 
-    def _can_grow_here(self) -> bool:
-        """Whether the memory of the existing areas has room for all areas of the budget."""
-        return all(slab.has_room(self.slot.shape[0] + 1) for slab in self.weight.slabs())
+    def stay_here(self) -> None:
+        """Gives up a recording unless the memory of the existing areas has room for all areas of the budget."""
+        if (recorder := recorder_here()) is None:
+            return
+        if not all(slab.has_room(self.slot.shape[0] + 1) for slab in self.weight.slabs()):
+            recorder.refuse("areas may have to move to other memory as they become more")
 
     def product(self, x: Tensor, groups: Groups, slot: Tensor | None = None) -> Tensor:
         """Computes ``D[g] x + d[g]`` with each row's area: x (rows, in); returns (rows, out).
@@ -88,8 +91,7 @@ class AreaMap(nn.Module):
             return
         if self.existing < self.slot.shape[0]:
             replayed(self._allocate_chosen, groups.of_rows)
-            if (recorder := recorder_here()) is not None and not self._can_grow_here():
-                recorder.refuse("areas may have to move to other memory as they become more")
+            self.stay_here()
         self.weight.learn(delta, x, groups, lr, decay, self.slot)
 
     @unrecorded

@@ -72,20 +72,6 @@ def _check(kind: str, fits: Callable[[Any], bool], settings: dict[str, Any]) -> 
             raise BrodmannError(f"Expected {name} to be {kind}, got {value!r}.")
 
 
-def check_default_dtype() -> None:
-    """Checks that new weights have a dtype in which layers compute.
-
-    Raises:
-        BrodmannError: They do not: numbers that must not be rounded, such as the state of rules, would be too.
-    """
-    if (dtype := torch.get_default_dtype()) not in COMPUTING:
-        raise BrodmannError(
-            f"Layers compute in float32 or float64, but PyTorch's default dtype, that of new weights, is {dtype}: call "
-            "torch.set_default_dtype(torch.float32) before you build them, and give them storage='bfloat16' where "
-            "weights are to take half of the memory."
-        )
-
-
 def check_memory(needed: int) -> None:
     """Checks that the bytes that a network holds from the start fit into this machine.
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import BrodmannError
 from ..recording import replayed
-from ..storage import computing
+from ..storage import COMPUTING, computing
 
 
 def check_tensors(**tensors: Any) -> None:
@@ -105,3 +105,17 @@ def _check_values_of_weights(weight: Tensor) -> None:
 def length_of(values: Tensor) -> str:
     """Returns how many rows values have, for a message."""
     return str(len(values)) if values.ndim else "a single number"
+
+
+def check_default_dtype() -> None:
+    """Checks that new weights have a dtype in which layers compute.
+
+    Raises:
+        BrodmannError: They do not: numbers that must not be rounded, such as the state of rules, would be too.
+    """
+    if (dtype := torch.get_default_dtype()) not in COMPUTING:
+        raise BrodmannError(
+            f"Layers compute in float32 or float64, but PyTorch's default dtype, that of new weights, is {dtype}: call "
+            "torch.set_default_dtype(torch.float32) before you build them, and give them storage='bfloat16' if "
+            "weights are to take half of the memory."
+        )

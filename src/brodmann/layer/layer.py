@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..areas import Slab
-from ..checks import check_switch
+from ..checks import check_default_dtype, check_switch
 from ..errors import BrodmannError
 from ..origin import is_ours
 from ..routing import Chosen

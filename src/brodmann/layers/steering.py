@@ -11,7 +11,7 @@ from ..areas import AreaMap
 from ..errors import BrodmannError
 from ..feedback import Feedback
 from ..layer import Context, Layer
-from ..recording import replayed
+from ..recording import asked, replayed
 from ..routing import Conflict, Recruiting, Route, Router, weights_of_rows
 
 Part = TypeVar("Part", bound=nn.Module)
@@ -34,11 +34,16 @@ class Steering(NamedTuple):
         Samples of weight 0 recruit none: they count as if they were not there.
         """
         router, weight = self.router, context.weight
-        if isinstance(router, Recruiting) and router.recruits and context.lr_of(self.layer) > 0:
-            counting = x if weight is None else x[weights_of_rows(weight, len(x)) > 0]
-            for parent, new in router.recruit(counting):
-                self._clone(parent, new)
+        if isinstance(router, Recruiting) and context.lr_of(self.layer) > 0 and asked(lambda: router.recruits):
+            replayed(self._recruit, router, x, weight, moves=True)
+            for part in self._area_maps():
+                part.stay_here()
         return router.route(x)
+
+    def _recruit(self, router: Recruiting, x: Tensor, weight: Tensor | None) -> None:
+        counting = x if weight is None else x[weights_of_rows(weight, len(x)) > 0]
+        for parent, new in router.recruit(counting):
+            self._clone(parent, new)
 
     def learn(self, routes: Iterable[Route], context: Context) -> None:
         """Lets the router learn from each of its routes, to which the layers that follow have added what they found.

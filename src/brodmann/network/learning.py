@@ -18,7 +18,7 @@ from ..layer import Context, Layer, Observer, error_through, trace_of
 from ..losses.builtin import Loss
 from ..losses.error import error_and_loss
 from ..rates import Rates
-from ..recording import replayed
+from ..recording import asked, replayed
 from ..routing import Recruiting, Router
 from ..several import Several, check_batch, of_each, parts_in
 from .adjustable import Adjustable, routers
@@ -198,7 +198,7 @@ class Learning(Adjustable):
             return self._checked_error(output, x, target, weight)
 
         with self._computing(x):
-            if any(router.recruits for router in self._recruiting):
+            if self._recruiting and asked(lambda: any(router.recruits for router in self._recruiting)):
                 error_of(self.body(x))  # a step that is refused must recruit nothing
             output, trace = trace_of(self.body, x, context)
             return Pending(output, trace, context), *error_of(output)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..autograd import unrecorded
 from ..kernels.fusion import fuse
-from ..recording import DoesNotFit, Program, Recorder
+from ..recording import DoesNotFit, Outdated, Program, Recorder
 from .network import Network
 from .own_parts import own_part
 from .unchanged import Unchanged
@@ -105,6 +105,9 @@ class Recorded:
             return None
         try:
             made = attempt.program.run(inputs, rate)
+        except Outdated:
+            attempt.forget()
+            return None
         except DoesNotFit:
             return None
         attempt.replays += 1

@@ -4,10 +4,23 @@ A recorder listens to PyTorch's operations; the kernels of this package, and wha
 themselves.
 """
 
-from .listener import recorder_here, replayed
+from .leaving import DoesNotFit, Outdated
+from .listener import asked, recorder_here, replayed
 from .memory import View
 from .numbers import Answer, Rate
-from .program import DoesNotFit, Program
+from .program import Program
 from .recorder import Call, Recorder
 
-__all__ = ["Answer", "Call", "DoesNotFit", "Program", "Rate", "Recorder", "View", "recorder_here", "replayed"]
+__all__ = [
+    "Answer",
+    "Call",
+    "DoesNotFit",
+    "Outdated",
+    "Program",
+    "Rate",
+    "Recorder",
+    "View",
+    "asked",
+    "recorder_here",
+    "replayed",
+]

@@ -29,6 +29,9 @@ class Listener(Protocol):
     def run(self, function: Callable[..., Any], arguments: tuple[Any, ...], *, moves: bool) -> Any:
         """Makes a call with plain numbers and takes note of it, but not of what goes on inside."""
 
+    def ask(self, question: Callable[[], bool]) -> bool:
+        """Asks what decides which calls are made."""
+
     def keep_from_operations(self, tensor: Tensor) -> None:
         """Takes note that how much of a tensor counts depends on an answer: only kernels may take it."""
 
@@ -62,3 +65,9 @@ def replayed(function: Callable[..., T], *arguments: Any, moves: bool = False) -
     """
     listener = recorder_here()
     return function(*arguments) if listener is None else listener.run(function, arguments, moves=moves)
+
+
+def asked(question: Callable[[], bool]) -> bool:
+    """Asks what decides which calls are made, before anything has moved; another answer later ends a recording."""
+    listener = recorder_here()
+    return question() if listener is None else listener.ask(question)

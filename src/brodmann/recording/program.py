@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .bindings import quick
+from .leaving import DoesNotFit, Outdated
 from .memory import LINE, View, placed
 from .nested import leaves, replaced
 from .numbers import Answer, Rate
@@ -19,12 +20,6 @@ from .recorder import Recorder
 
 _ZEROS = {"zeros", "zeros_like", "new_zeros"}
 _ONES = {"ones", "ones_like", "new_ones"}
-
-
-class DoesNotFit(Exception):  # noqa: N818  # no error: what was recorded does not fit these inputs
-    """What was recorded goes another way for these inputs. Nothing has moved yet."""
-
-
 _Step = tuple[Callable[..., Any], list[Any], dict[str, Any]]
 
 
@@ -94,6 +89,7 @@ class Program:
 
         Raises:
             DoesNotFit: The step would go another way. The generator is as it was.
+            Outdated: So would all later steps.
         """
         for own, given in zip(self._inputs, inputs, strict=True):
             own.become(given)
@@ -103,10 +99,10 @@ class Program:
         try:
             for function, arguments, keywords in self._first:
                 function(*arguments, **keywords)
-        except (RuntimeError, IndexError, DoesNotFit):  # such as a target that is not a class: an ordinary call says so
-            if drawn is not None:
+        except (RuntimeError, IndexError, DoesNotFit) as why:  # such as a target that is not a class: an ordinary call
+            if drawn is not None:  # says so
                 torch.set_rng_state(drawn)
-            raise DoesNotFit from None
+            raise (Outdated if isinstance(why, Outdated) else DoesNotFit) from None
         for function, arguments, keywords in self._rest:
             function(*arguments, **keywords)
         return self.outputs

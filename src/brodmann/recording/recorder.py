@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from .leaving import ask_again
 from .listener import listen
 from .memory import Piece, View
 from .nested import leaves, replaced
@@ -156,12 +158,23 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def run(self, function: Callable[..., Any], arguments: tuple[Any, ...], *, moves: bool) -> Any:
         """See `Listener.run`."""
+        plain = [part.plain if isinstance(part, Rate) else part for part in arguments]
+        return self.hear(function, arguments, self._unheard(function, *plain), moves=moves)
+
+    def ask(self, question: Callable[[], bool]) -> bool:
+        """See `Listener.ask`."""
+        if any(call.moves for call in self.calls):
+            self.refuse("what is computed depends on what has moved before")
+        answer: bool = self._unheard(question)
+        self.hear(partial(ask_again, question, answer), (), None)
+        return answer
+
+    def _unheard(self, function: Callable[..., Any], *arguments: Any) -> Any:
         before, self._inside = self._inside, True
         try:
-            answer = function(*[part.plain if isinstance(part, Rate) else part for part in arguments])
+            return function(*arguments)
         finally:
             self._inside = before
-        return self.hear(function, arguments, answer, moves=moves)
 
     def keep_from_operations(self, tensor: Tensor) -> None:
         """See `Listener.keep_from_operations`."""

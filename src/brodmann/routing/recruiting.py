@@ -66,7 +66,9 @@ class Recruiting(Router):
     @property
     def recruits(self) -> bool:
         """Whether a new sample would become a prototype: a cell is free, and its area may learn."""
-        return bool(self._free().any())
+        if self.protected:
+            return bool(self._free().any())
+        return bool(self.vacant.any()) or not bool(self.prototypes[0].any())
 
     def _free(self) -> Tensor:
         """Returns which cells new samples may take, (cells,): the free ones of areas that are not protected."""

@@ -1,0 +1,19 @@
+"""Why a recording is left, and an ordinary call made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+class DoesNotFit(Exception):  # noqa: N818  # no error: what was recorded does not fit these inputs
+    """What was recorded goes another way for these inputs. Nothing has moved yet."""
+
+
+class Outdated(DoesNotFit):
+    """What was recorded goes another way from now on. Nothing has moved yet."""
+
+
+def ask_again(question: Callable[[], bool], answer: bool) -> None:
+    """Raises an `Outdated` where a question is answered otherwise than it was."""
+    if question() != answer:
+        raise Outdated
