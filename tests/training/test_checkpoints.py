@@ -12,7 +12,12 @@ import torch
 from brodmann import SGD, BrodmannError, Network, mlp
 from brodmann.baselines import Backpropagation
 from brodmann.training import Callback, Trainer, checkpoints
-from brodmann.training.checkpoints import Checkpoint, checkpoint_names, read_checkpoint, write_checkpoint
+from brodmann.training.checkpoints import (
+    Checkpoint,
+    checkpoint_names,
+    read_checkpoint,
+    write_checkpoint,
+)
 from brodmann.training.schedule import Schedule
 
 from .parts import blobs, network

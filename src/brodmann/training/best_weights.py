@@ -33,8 +33,8 @@ class BestWeights:
         """Notes that a checkpoint names this epoch as the best; removes files older than those that kept ones name."""
         self._named = [*self._named, epoch][-KEPT:]
         if self.folder is not None and len(self._named) == KEPT:
-            for path in _files(self.folder):
-                if path < _file(self.folder, self._named[0]):
+            for epoch_of_file, path in _files(self.folder):
+                if epoch_of_file < self._named[0]:
                     path.unlink(missing_ok=True)
 
     def put_back(self, epoch: int, *, goes_on: bool) -> None:
@@ -49,8 +49,8 @@ class BestWeights:
         self.drop_last()
         self._named = []
         if self.folder is not None:
-            for path in _files(self.folder):
-                if path > _file(self.folder, epoch):
+            for epoch_of_file, path in _files(self.folder):
+                if epoch_of_file > epoch:
                     path.unlink(missing_ok=True)
 
     def go_on(self) -> None:
@@ -71,6 +71,7 @@ def _file(folder: Path, epoch: int) -> Path:
     return folder / f"best-{epoch:06d}.safetensors"
 
 
-def _files(folder: Path) -> list[Path]:
-    """Returns the files of all epochs, the oldest first."""
-    return sorted(folder.glob("best-*.safetensors"))
+def _files(folder: Path) -> list[tuple[int, Path]]:
+    """Returns the files of all epochs, each with its epoch: their names are in its order for a million epochs alone."""
+    named = ((path.stem.removeprefix("best-"), path) for path in folder.glob("best-*.safetensors"))
+    return [(int(epoch), path) for epoch, path in named if epoch.isdecimal()]

@@ -58,14 +58,14 @@ def drop_halves(folder: Path) -> None:
 
 def checkpoint_names(folder: Path) -> list[str]:
     """Returns the names of the finished checkpoints in a folder, oldest first."""
-    return sorted(path.stem for path in folder.glob("checkpoint-*.json"))
+    return sorted((path.stem for path in folder.glob("checkpoint-*.json")), key=lambda name: (len(name), name))
 
 
 def drop_checkpoints_after(folder: Path, name: str) -> None:
     """Removes the checkpoints that are newer than ``name``."""
-    for other in checkpoint_names(folder):
-        if other > name:
-            _remove(folder, other)
+    names = checkpoint_names(folder)
+    for newer in names[names.index(name) + 1 :]:
+        _remove(folder, newer)
 
 
 def read_checkpoint(folder: Path, name: str | None = None) -> Checkpoint:
