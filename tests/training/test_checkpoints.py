@@ -15,6 +15,7 @@ from brodmann.training import Callback, Trainer, checkpoints
 from brodmann.training.checkpoints import (
     Checkpoint,
     checkpoint_names,
+    drop_checkpoints_after,
     read_checkpoint,
     write_checkpoint,
 )
@@ -168,3 +169,13 @@ def test_what_a_killed_process_left_of_a_checkpoint_is_removed(tmp_path: Path) -
     trainer.resume()
     assert not any(path.exists() for path in left)
     assert trainer.run().epoch == 2
+
+
+def test_checkpoints_are_in_order_beyond_the_digits_of_their_names(tmp_path: Path) -> None:
+    last = 10**9 + 2
+    for step in range(last - 5, last + 1):
+        write_checkpoint(tmp_path, step, Checkpoint({"x": torch.ones(1)}, {"step": step}, {}))
+        assert read_checkpoint(tmp_path).progress == {"step": step}
+    assert len(checkpoint_names(tmp_path)) == 2
+    drop_checkpoints_after(tmp_path, f"checkpoint-{last - 1}")
+    assert checkpoint_names(tmp_path) == [f"checkpoint-{last - 1}"]

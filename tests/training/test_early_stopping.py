@@ -12,6 +12,7 @@ import torch
 
 from brodmann import BrodmannError, Network, mlp
 from brodmann.training import Callback, Trainer, evaluate
+from brodmann.training.best_weights import BestWeights
 from brodmann.training.checkpoints import checkpoint_names
 from brodmann.training.schedule import Schedule
 
@@ -123,3 +124,16 @@ def test_the_best_weights_after_going_back_are_those_of_the_epoch_that_is_named(
     assert second.run().best_epoch == 2
     for name, value in learner.learning_state().items():
         assert torch.equal(value, states[2][name]), name
+
+
+def test_the_best_weights_are_kept_beyond_a_million_epochs(tmp_path: Path) -> None:
+    best, epochs = BestWeights(network(), tmp_path), (999_998, 1_000_003, 1_000_005)
+    of_the_user = tmp_path / "best-model.safetensors"
+    of_the_user.touch()
+    for epoch in epochs:
+        best.keep(epoch)
+        best.named(epoch)
+    best.put_back(epochs[-1], goes_on=False)
+    assert {path.stem for path in tmp_path.iterdir()} == {"best-1000003", "best-1000005", "best-model"}
+    best.go_back(epochs[1])
+    assert {path.stem for path in tmp_path.iterdir()} == {"best-1000003", "best-model"}
