@@ -19,21 +19,12 @@ import memory
 import roofline
 import scale
 import step_time
+from output import put
 
 from brodmann.files import write_bytes
 
 HERE = Path(__file__).parent
 TABLES = {module.__name__: module.table for module in (roofline, kernels, step_time, inference, memory, scale)}
-
-
-def put(page: str, name: str, text: str) -> str:
-    """Returns the page with the text in its place."""
-    begin, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
-    before, found, rest = page.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not found or not closed:
-        sys.exit(f"The page has no place for {name}: expected {begin.strip()} and {end.strip()} around it.")
-    return before + begin + text + end + after
 
 
 def main() -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import re
 import runpy
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from brodmann.data import load
 from brodmann.kernels import library
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -26,6 +29,10 @@ COMMANDS = [
     "convolutions.py --channels 2 --seeds 1 --epochs 1",
     "conversions.py --models encoder --methods autograd 'transpose, 1 area' --seeds 1 --epochs 1",
     "starts.py --depths 3 --seeds 1 --epochs 1",
+    pytest.param(
+        "libraries.py --sets digits --libraries pytorch --epochs 1 --hidden 8 --seeds 1 --threads 1 --seconds 0.01",
+        marks=pytest.mark.slow,
+    ),
     pytest.param("language.py --steps 2 --seeds 1 --width 8 --depth 1 --characters 20000", marks=pytest.mark.slow),
 ]
 
@@ -54,3 +61,86 @@ def test_results_have_a_place_for_every_table_and_keep_the_words_around_it(monke
         assert changed != page
     with pytest.raises(SystemExit, match="no place for kernels"):
         refresh.put("a page", "kernels", "")
+
+
+@pytest.fixture
+def libraries(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(BENCHMARKS / "libraries")
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("libraries")
+
+
+@pytest.mark.parametrize(("adapter", "settings"), [("brodmann", {"areas": 4}), ("pytorch", {}), ("scikit_learn", {})])
+def test_an_adapter_learns_and_is_timed(libraries: Any, adapter: str, settings: dict[str, Any]) -> None:
+    worker = importlib.import_module("worker")
+    build = importlib.import_module(f"with_{adapter}").build
+    split = load("digits").split(validation=0.1, seed=0)
+    parts = [f"{kind}_{part}" for kind in "xy" for part in ("train", "validation", "test")]
+    data = {part: getattr(split, part).numpy() for part in parts}
+    job = {"sizes": [64, 32, 32, 10], "lr": 1e-2, "seed": 0, "settings": settings, "batch": 64}
+    answer = worker.answer(build, {"do": "train", "epochs": 4, **job}, data)
+    assert (answer["test"] == data["y_test"]).mean() > 0.8
+    assert len(answer["validation"]) == len(data["y_validation"])
+    timed = worker.answer(build, {"do": "time", "seconds": 0.0, **job}, data)
+    assert min(timed["milliseconds"]) > 0.0
+    assert "error" in worker.answer(build, {"do": "train", "epochs": 1, **job, "settings": None, "sizes": []}, data)
+
+
+def test_batches_are_whole_and_hold_every_sample_once(libraries: Any) -> None:
+    batches = list(importlib.import_module("worker").batches(samples=10, size=3, epochs=2, seed=0))
+    assert [len(rows) for rows in batches] == [3] * 6
+    assert len({*batches[0], *batches[1], *batches[2]}) == 9
+
+
+def test_a_library_that_is_not_installed_is_left_out_with_a_notice(libraries: Any) -> None:
+    if importlib.util.find_spec("jpc"):
+        pytest.skip("it is installed")
+    with pytest.raises(ImportError, match=r"jpc is left out: .* has no \w+\. Install .* --python jpc=INTERPRETER"):
+        libraries.Worker("jpc", sys.executable, threads=1)
+
+
+def test_a_search_goes_beyond_an_edge_and_then_chooses_settings(libraries: Any) -> None:
+    method = libraries.Method("x", {"a": 1}, {"b": (1, 2, 3)})
+    rate, settings, tried = libraries.search(
+        method, lambda rate, settings: 1 - abs(rate - 1e-4) - abs(settings["b"] - 2)
+    )
+    assert (rate, settings) == (1e-4, {"a": 1, "b": 2})
+    assert [trial["rate"] for trial in tried] == [1e-3, 3e-3, 3e-4, 1e-4, 3e-5, 1e-4, 1e-4]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--python", "nothing=python"], "one of brodmann, .* got 'nothing'"),
+        (["--python", "jpc"], "path of an interpreter for jpc, got ''"),
+        (["--python", "jpc=/nowhere/python"], "path of an interpreter for jpc, got '/nowhere/python'"),
+        (["--libraries", "nothing"], "invalid choice"),
+    ],
+)
+def test_arguments_of_libraries_are_checked(
+    libraries: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["libraries.py", *arguments])
+    with pytest.raises(SystemExit):
+        libraries.read_arguments()
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_rows_of_libraries_are_kept_and_shown(libraries: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "argv", ["libraries.py", "--sets", "digits", "--libraries", "fflib", "pytorch"])
+    options = libraries.read_arguments()
+    rows = libraries.Rows(tmp_path / "new" / "rows.jsonl")
+    found = {"rate": 0.003, "settings": {"threshold": 2}, "test": [0.5, 0.7, 0.6]}
+    rows.add(libraries.accuracy_key(options, "digits", "fflib, Forward-Forward"), found)
+    time = {"milliseconds": [3.0, 1.0, 2.0], "imported": 2e6, "training": 1e6}
+    rows.add(libraries.time_key(options, 1, "fflib, Forward-Forward"), {"milliseconds": [9.0]})
+    nothing = {"rate": 0.003, "settings": {}, "test": [0.0], "errors": ["a reason"]}
+    rows.add(libraries.accuracy_key(options, "digits", "PyTorch, autograd"), nothing)
+    rows.add(libraries.time_key(options, 1, "fflib, Forward-Forward"), time)
+    text = libraries.table(libraries.Rows(tmp_path / "new" / "rows.jsonl"), options)
+    assert "| fflib, Forward-Forward | 60.00 ± 10.00 | 0.003, threshold 2 | 2.00 | - | 2 + 1 |" in text
+    assert "| PyTorch, autograd | fails | 0.003 | - | - | - |" in text
