@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from brodmann import SGD, Adam, AreaLinear, BrodmannError, CheckpointError, Network, Router, UpdateRule, kernels, mlp
 from brodmann.areas import AreaMap, Slab, slab
 from brodmann.kernels import Groups, Operations, library
+from brodmann.recording import Recorder
 from brodmann.training import Schedule, Trainer
 
 
@@ -78,6 +79,16 @@ def test_areas_that_another_thread_adds_while_a_layer_computes_are_not_read(monk
         patched.setattr(slab, "operations", operations)
         assert torch.equal(layer(x), before)
     assert not torch.equal(layer(x), before)
+
+
+def test_inference_of_few_rows_copies_no_table_of_all_areas() -> None:
+    layer, recorder = AreaLinear(5, 3, areas=4000, feedback=None, router=partial(Router, learned=False)), Recorder(())
+    x = torch.randn(2, 5)
+    with torch.no_grad(), recorder.listening():
+        out = layer(x)
+    assert recorder.refusal is None
+    assert all(view.size != (4000,) for call in recorder.calls for view in call.made or ())
+    assert torch.equal(out, layer(x))
 
 
 def test_areas_that_another_thread_adds_while_autograd_follows_have_weights(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,10 +76,17 @@ class AreaMap(nn.Module):
     def product(self, x: Tensor, groups: Groups, slot: Tensor | None = None) -> Tensor:
         """Computes ``D[g] x + d[g]`` with each row's area: x (rows, in); returns (rows, out).
 
-        If another thread may add areas meanwhile, ``slot`` is a copy of the slots: weights are read after it was
-        made, and so have all of them. Default the slots themselves.
+        If another thread may add areas meanwhile, ``slot`` is what `copied_slots` returned: weights are read after
+        it, and so have all of them. Default the slots themselves.
         """
         return self.weight.product(x, groups, self.slot if slot is None else slot)
+
+    def copied_slots(self, area: Tensor) -> Tensor:
+        """Returns a copy of the slots, (areas,), in which only those of rows' areas, (rows,) int64, need be right."""
+        if len(area) >= len(self.slot):
+            return self.slot.clone()
+        # With very many areas, a copy of all would take longer than the products of a few rows.
+        return torch.empty_like(self.slot).index_copy_(0, area, self.slot.index_select(0, area))
 
     def add_error(self, below: Tensor, delta: Tensor, groups: Groups) -> None:
         """Adds ``delta D[g]`` to ``below`` in place: delta (rows, out), below (rows, in)."""

@@ -193,8 +193,9 @@ class AreaLinear(Maps):
         if isinstance(choice, Choice) or followed(rows, *self._weights()):
             out = self._followed(rows, choice)
         else:
-            slot = None if self.areas is None else self.areas.slot.clone()  # another thread may be learning
-            out, _ = self._output(rows, choice, _groups(rows, choice), slot)
+            groups = _groups(rows, choice)
+            slot = None if self.areas is None else self.areas.copied_slots(groups.of_rows)  # another thread may learn
+            out, _ = self._output(rows, choice, groups, slot)
         return unflatten_rows(out, x.shape[:-1])
 
     @unrecorded
