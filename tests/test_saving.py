@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import UserDict, UserList
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from brodmann import (
     RLS,
@@ -19,6 +20,7 @@ from brodmann import (
     AreaLinear,
     BinaryCrossEntropy,
     BrodmannError,
+    Captured,
     CheckpointError,
     CrossEntropy,
     Layer,
@@ -38,7 +40,7 @@ from brodmann.baselines import Backpropagation
 from brodmann.builders import build, design
 from brodmann.files import read_tensors, write_tensors
 from brodmann.network.files import load_whole
-from brodmann.updates import UpdateRule
+from brodmann.updates import Factors, UpdateRule
 
 from .trained import trained
 
@@ -212,6 +214,38 @@ def test_a_body_that_was_changed_is_not_described_by_its_builder(
     network.save(tmp_path / "n.safetensors")
     with pytest.raises(CheckpointError, match="does not say how its body was built"):
         Network.load(tmp_path / "n.safetensors")
+
+
+class InBetween(UpdateRule):
+    """Moves nothing, but calls what it is told to, in the middle of a step."""
+
+    call: ClassVar[Callable[[], object]]
+
+    def apply(self, weight: Tensor, state: dict[str, Tensor], factors: Factors, lr: float, decay: float) -> None:
+        weight.sub_(lr)
+        self.call()
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_a_step_of_another_thread_is_saved_as_a_whole(captured: bool, tmp_path: Path) -> None:
+    network, x, y = Network(mlp(5, 3, areas=1, update=InBetween())), torch.randn(8, 5), torch.randint(3, (8,))
+    learner = Captured(network, own_parts=True) if captured else network
+    InBetween.call = staticmethod(lambda: None)
+    for _ in range(3):
+        learner.learn(x, y)
+    saving = Thread(target=network.save, args=(tmp_path / "n.safetensors",))
+
+    def save_in_another_thread() -> None:
+        if saving.ident is None:
+            saving.start()
+            saving.join(0.05)
+            assert saving.is_alive()
+
+    InBetween.call = staticmethod(save_in_another_thread)
+    learner.learn(x, y)
+    saving.join()
+    saved = read_tensors(tmp_path / "n.safetensors")[0]
+    assert all(torch.equal(value, saved[name]) for name, value in network.body.state_dict().items())
 
 
 def test_settings_may_be_numbers_of_numpy(tmp_path: Path) -> None:

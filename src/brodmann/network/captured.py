@@ -154,7 +154,10 @@ class Captured:
             self._last, self._refusal = self._learning, self._uncommon(rate, observe) or _unusual()
             for tensor in given:
                 self._refusal = self._refusal or _unfit(tensor)
-            made = self._learning(given, float(rate)) if self._refusal is None else None
+            if self._refusal is not None:
+                return None
+            with self.network.turn:
+                made = self._learning(given, float(rate))
             if made is None:
                 return None
             return made[0].clone(), _copy_of(made[1]) if with_output else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from itertools import chain
 from operator import attrgetter, is_, methodcaller
 from typing import Any
@@ -14,12 +15,16 @@ class Changes:
 
     It walks through the network at the first look, and again if something was replaced: a walk in every look would
     take a tenth of a small step. Parts that hold no tensors then are not searched for later ones.
+
+    Attributes:
+        turn: A lock of the thread that changes the network by a step, or needs it to stay as it is.
     """
 
-    __slots__ = ("_counted", "_held", "_steps", "_tables", "_walks")
+    __slots__ = ("_counted", "_held", "_steps", "_tables", "_walks", "turn")
 
     def __init__(self) -> None:
         """Knows no network yet."""
+        self.turn = threading.RLock()
         self._steps = self._walks = 0
         self._tables: list[dict[str, Any]] = []
         self._held: list[Any] = []  # what the tables held at the last walk

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -219,10 +219,18 @@ class Learning(Adjustable):
         with self._computing(error):
             return error_through(self.body, pending.trace, error, context)
 
+    @property
+    def turn(self) -> AbstractContextManager[bool]:
+        """A lock: while one thread makes a step, or saves the network, others wait with theirs."""
+        return self._changes.turn
+
     @contextmanager
     def _computing(self, x: Several) -> Iterator[None]:
-        """Computes in the network's own dtypes; makes errors raised inside say where they arose, and what to do."""
-        with autocast_off(parts_in(x)[0]):
+        """Computes in the network's own dtypes, while no other thread saves it or makes a step.
+
+        Makes errors raised inside say where they arose, and what to do.
+        """
+        with self.turn, autocast_off(parts_in(x)[0]):
             try:
                 yield
             except MisfitError as misfit:

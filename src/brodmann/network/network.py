@@ -208,10 +208,12 @@ class Network(Learning):
     def save(self, path: str | Path) -> None:
         """Writes weights, optimiser state, options and design to one safetensors file, atomically.
 
-        For a loss that is not one of this package's, only the name is written: pass it to `load` again.
+        It waits for a step that another thread is making, and steps of other threads wait for it. For a loss that is
+        not one of this package's, only the name is written: pass it to `load` again.
         """
-        settings = {"lr": self.lr, **self.adjustments(), "dtype": str(self.dtype).removeprefix("torch.")}
-        write_network(Path(path), self.body, self.loss, settings)
+        with self.turn:
+            settings = {"lr": self.lr, **self.adjustments(), "dtype": str(self.dtype).removeprefix("torch.")}
+            write_network(Path(path), self.body, self.loss, settings)
 
     @staticmethod
     @torch.inference_mode(False)
