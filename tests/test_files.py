@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from brodmann import BrodmannError, CheckpointError, files
+from brodmann import BrodmannError, CheckpointError
 from brodmann.files import read_tensors, replacing, write_tensors
 
 
@@ -61,19 +61,22 @@ def test_tensors_that_another_thread_changes_meanwhile_are_not_written(
 ) -> None:
     path, tensors = tmp_path / "n.safetensors", {"x": torch.zeros(3)}
     write_tensors(path, tensors, {})
+    begun = Event()
 
-    def move_and_save(*args: Any, **kwargs: Any) -> None:
+    def change() -> None:
+        begun.wait()
         tensors["x"].add_(1)
+
+    def save_late(*args: Any, **kwargs: Any) -> None:
+        begun.set()
+        other.join()
         save_file(*args, **kwargs)
 
-    done = Event()
-    Thread(target=done.wait, daemon=True).start()
-    monkeypatch.setattr(files, "save_file", move_and_save)
-    try:
-        with pytest.raises(BrodmannError, match="changed while they were written"):
-            write_tensors(path, tensors, {})
-    finally:
-        done.set()
+    other = Thread(target=change, daemon=True)
+    other.start()
+    monkeypatch.setattr("brodmann.files.tensors.save_file", save_late)
+    with pytest.raises(BrodmannError, match="changed while they were written"):
+        write_tensors(path, tensors, {})
     assert torch.equal(read_tensors(path)[0]["x"], torch.zeros(3))
 
 

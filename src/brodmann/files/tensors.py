@@ -38,13 +38,14 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], options: Any) -> str:
             changed them meanwhile.
     """
     check_utf8(path)
+    alone = threading.active_count() == 1  # asked before: another thread may change tensors and then end
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(options, default=as_number)
     digest = _digest(contiguous, text)
     with replacing(path) as temporary:
         try:
             save_file(contiguous, temporary, metadata={"brodmann": text, "sha256": digest})
-            if threading.active_count() > 1 and _digest(contiguous, text) != digest:
+            if not alone and _digest(contiguous, text) != digest:
                 raise BrodmannError(
                     f"Cannot write {path}: the tensors changed while they were written, as where another thread "
                     "learns. Save between two steps, such as in a callback, or under a lock that the steps take too."
