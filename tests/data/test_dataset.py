@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -169,6 +170,20 @@ def test_data_frames_hold_words_and_numbers_as_objects() -> None:
     ):
         with pytest.raises(BrodmannError, match=message):
             Dataset.from_arrays("a", **{**arrays, "x_train": frame, **changes})
+
+
+def test_tables_whose_columns_are_values_are_known_by_the_names_of_their_columns() -> None:
+    """As pyarrow's."""
+
+    class Table(Frame):
+        def __init__(self, names: str, *values: np.ndarray[Any, Any]) -> None:
+            super().__init__(names, *values)
+            self.column_names, self.columns = list(names), list(values)
+
+    arrays = small_arrays()
+    tables = {"x_train": Table("abc", *arrays["x_train"].T), "x_test": Table("cab", *arrays["x_test"].T[[2, 0, 1]])}
+    data = Dataset.from_arrays("a", **{**arrays, **tables})
+    assert (data.columns, data.digest) == (("a", "b", "c"), Dataset.from_arrays("a", **arrays).digest)
 
 
 def test_named_classes_are_those_of_the_indices() -> None:

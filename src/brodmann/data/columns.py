@@ -13,7 +13,9 @@ from .csv_header import is_enumeration
 
 def names_of(samples: Any) -> tuple[str, ...] | None:
     """Returns the names of a data frame's columns; None for what has none."""
-    return tuple(map(str, samples.columns)) if hasattr(samples, "columns") else None
+    if not hasattr(samples, "columns"):
+        return None
+    return tuple(map(str, getattr(samples, "column_names", samples.columns)))  # the columns of pyarrow are their values
 
 
 def in_order(samples: Any, columns: Sequence[str] | None) -> Any:
