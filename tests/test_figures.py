@@ -269,7 +269,7 @@ def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pyte
 def test_settings_of_the_users_that_matplotlib_cannot_follow_are_named(tmp_path: Path) -> None:
     matplotlib = pytest.importorskip("matplotlib")
     settings = {"text.usetex": True, "text.latex.preamble": r"\nothing"}
-    refusal = pytest.raises(BrodmannError, match=r"cannot draw .*a\.png: .* Look at your matplotlibrc\.")
+    refusal = pytest.raises(BrodmannError, match=r"cannot draw .*a\.png: .* or look at your matplotlibrc\.")
     with matplotlib.rc_context(settings), refusal:
         figures.alignment(tmp_path / "a.png", aligned(2))
     assert not list(tmp_path.iterdir())
