@@ -167,6 +167,14 @@ def test_curves_hold_the_history(tmp_path: Path, drawn: list[Any]) -> None:
     assert texts == ["areas, training", "areas, validation", "twin, training", "twin, validation"]
 
 
+@pytest.mark.parametrize("layers", [2, 12])
+def test_layers_of_any_name_are_named_in_the_legend(layers: int, tmp_path: Path, drawn: list[Any]) -> None:
+    cosines = {f"_part${layer}$": 0.5 for layer in range(layers)}
+    figures.alignment_by_epoch(tmp_path / "a.png", [{"epoch": 1, "alignment": cosines, "weight_alignment": cosines}])
+    texts = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    assert texts == [r"_part\$0\$", r"_part\$1\$" if layers == 2 else r"_part\$11\$, and layers between"]
+
+
 def test_bars_and_map_hold_the_shares(tmp_path: Path, drawn: list[Any]) -> None:
     rows = usage(4, 6)
     figures.area_usage(tmp_path / "bars.png", rows[:2])

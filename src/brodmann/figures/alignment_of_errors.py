@@ -86,25 +86,25 @@ def alignment_by_epoch(path: str | Path, history: Sequence[Mapping[str, Any]]) -
     colours = dict(zip(names, COLOURS if few else shades(len(names)), strict=False))
     figure = new_figure(0.8 + 2.9 * len(kinds), 2.9)
     panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
+    lines: dict[str, Any] = {}  # not Matplotlib's labels, which hide those that begin with _
     for panel, (kind, label) in zip(panels, kinds.items(), strict=True):
         panel.axhline(0.0, color=GREY, linewidth=0.8, linestyle=":")
         for name in names:
             points = [(row["epoch"], row[kind][name]) for row in history if name in row.get(kind, {})]
             if points:
-                panel.plot(
+                (lines[name],) = panel.plot(
                     *zip(*points, strict=True),
                     color=colours[name],
                     linewidth=1.3,
                     marker="o" if len(points) <= 30 else None,
                     markersize=3,
-                    label=name,
                 )
         tidy(panel, "epoch", "cosine" if panel is panels[0] else "")
         title(panel, label)
         whole_numbers(panel.xaxis)
     low, high = panels[0].get_ylim()
     panels[0].set_ylim(min(low, -0.05), max(high, 1.05))
-    handles, labels = panels[0].get_legend_handles_labels()
+    handles, labels = list(lines.values()), list(lines)
     if not few:
         handles, labels = [handles[0], handles[-1]], [labels[0], f"{labels[-1]}, and layers between"]
     legend_below(figure, handles, labels)

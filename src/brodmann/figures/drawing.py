@@ -90,7 +90,9 @@ def title(panel: Any, text: str, *, side: str = "left", colour: str = INK) -> No
 def legend_below(figure: Any, handles: Iterable[Any], labels: Iterable[str], columns: int = 2, **style: Any) -> None:
     """Names lines in columns below all panels."""
     common = {"fontsize": 7.5, "frameon": False, "labelcolor": INK}
-    figure.legend(list(handles), list(labels), loc="outside lower center", ncols=columns, **common | style)
+    figure.legend(
+        list(handles), list(map(literal, labels)), loc="outside lower center", ncols=columns, **common | style
+    )
 
 
 def tidy_bar(bar: Any, label: str) -> None:
