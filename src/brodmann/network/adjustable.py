@@ -96,7 +96,8 @@ class Adjustable(HoldsLoss):
         """Names of all layers that are frozen, as `learning_layers` gives them. May be replaced between steps.
 
         What is set are names as `Rates` takes them, such as ``"body.layers.0"`` or ``"nodes.stage_1_*"``, each for all
-        that it holds; all other layers are no longer frozen.
+        that it holds; all other layers are no longer frozen. What is returned is a list of its own:
+        ``network.frozen_layers += ["layers.0"]`` freezes one more layer, ``append`` does not.
 
         Raises:
             BrodmannError: These are no names, or there is no such layer.
