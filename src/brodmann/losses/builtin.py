@@ -65,7 +65,7 @@ class CrossEntropy(LossTraits):
 
         Raises:
             BrodmannError: The smoothing is not in [0, 1), or a class weight is negative or not finite. When called:
-                targets are no int64 classes of the output, or there is not a weight for each of them.
+                targets are no int64 or int32 classes of the output, or there is not a weight for each of them.
         """
         check_share(label_smoothing=label_smoothing)
         check_switch(normalised=normalised)
@@ -74,7 +74,7 @@ class CrossEntropy(LossTraits):
         self.label_smoothing, self.class_weights, self.normalised = label_smoothing, class_weights, normalised
 
     def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Takes output (batch, ..., classes), target (batch, ...) int64, weight (batch, ...); returns a scalar."""
+        """Takes output (batch, ..., classes), classes (batch, ...) int64 or int32, weight (batch, ...); a scalar."""
         parts = self._parts(output, target, weight)
         return (parts.values * parts.share).sum()
 

@@ -30,6 +30,11 @@ class LossTraits:
     normalised: bool = True
     ignored: int | None = None
 
+    def __repr__(self) -> str:
+        """Shown by print(network.loss): the options."""
+        options = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({options})"
+
     def counts_for(self, target: Any, weight: Tensor | None, samples: int) -> float:
         """Returns what a batch counts for in the mean over several, so that it is the loss of all their samples.
 
@@ -54,6 +59,10 @@ class Wrapped(LossTraits):
     def __init__(self, loss: Callable[..., Tensor]) -> None:
         """Holds a loss."""
         self.loss = loss
+
+    def __repr__(self) -> str:
+        """Shown by print(network.loss): the loss as it was given."""
+        return f"{type(self).__name__}({self.loss!r})"
 
 
 class Stated(Wrapped):

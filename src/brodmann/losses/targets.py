@@ -44,7 +44,7 @@ def check_place(output: Tensor, target: Tensor) -> None:
 def no_classes(output: Tensor, target: Tensor) -> BrodmannError:
     """Returns the error that says why targets are not classes of the output."""
     *leading, classes = output.shape
-    if target.dtype != torch.int64:
+    if target.dtype not in (torch.int64, torch.int32):
         problem = (
             f"{target.dtype}: convert class numbers with .long(), use nn.CrossEntropyLoss() for probabilities, "
             "BinaryCrossEntropy for samples of several labels, and MeanSquaredError for real targets"
