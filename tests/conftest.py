@@ -9,12 +9,13 @@ import hypothesis
 import pytest
 import torch
 
+from .settings import default_dtype
+
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("patient", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("patient")
-if (
-    signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-):  # as in a shell's background: tests send it and wait for its effect
+# In a shell's background it is ignored: tests send it and wait for its effect.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before anything imports triton: tests/test_cuda.py needs no device
@@ -29,7 +30,5 @@ def every_epoch(monkeypatch):
 @pytest.fixture
 def double():
     """Computes in float64 for the duration of a test."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
+    with default_dtype(torch.float64):
+        yield

@@ -25,6 +25,8 @@ from brodmann.kernels.build import FLAGS, SOURCE, build, find_compiler
 from brodmann.kernels.native import Native
 from brodmann.updates import Factors
 
+from .settings import using_threads
+
 needs_kernels = pytest.mark.skipif(build().library is None, reason=f"no compiled kernels here: {build().why}")
 
 
@@ -106,8 +108,7 @@ def test_forward_and_error_equal_pure_pytorch(case: Case, threads: int) -> None:
     assert again.segments == groups.segments
     assert (groups.order is None and again.order is None) or torch.equal(groups.order, again.order)
     compiled, plain = Native(), pure.Pure()
-    torch.set_num_threads(threads)
-    try:
+    with using_threads(threads):
         for slot, bias, beside in (
             (case.slot, case.bias, None),
             (None, None, case.delta),
@@ -122,8 +123,6 @@ def test_forward_and_error_equal_pure_pytorch(case: Case, threads: int) -> None:
             compiled.add_error(case.weight, served, case.delta, below[0])
             plain.add_error(case.weight, served, case.delta, below[1])
             close(*below, case.weight.shape[1])
-    finally:
-        torch.set_num_threads(1)
 
 
 @needs_kernels
@@ -143,11 +142,8 @@ def test_the_nearest_prototype_is_the_first_of_equals(
     # Small integers: their products are exact, and many are equal.
     u = torch.randint(-2, 3, (rows, dimension), generator=generator).to(number)
     prototypes = torch.randint(-2, 3, (cells, dimension), generator=generator).to(number)
-    torch.set_num_threads(threads)
-    try:
+    with using_threads(threads):
         assert torch.equal(per_row.nearest(u, prototypes), (u @ prototypes.t()).argmax(1))
-    finally:
-        torch.set_num_threads(1)
 
 
 @needs_kernels
@@ -333,8 +329,7 @@ def test_bfloat16_storage_sums_in_float32_and_rounds_to_a_neighbour(case: Case, 
     groups = Groups.of(case.area, case.areas)
     inputs = case.weight.shape[2]
     served, wide, compiled, plain = Served(groups, case.slot), case.weight.float(), Native(), pure.Pure()
-    torch.set_num_threads(threads)
-    try:
+    with using_threads(threads):
         found = compiled.forward(case.weight, case.bias, served, case.x)
         # Weights of an odd number of inputs do not begin at a pair: rows stay float32.
         close(found, plain.forward(wide, case.bias, served, as_multiplied(case.x, inputs)), inputs)
@@ -347,8 +342,6 @@ def test_bfloat16_storage_sums_in_float32_and_rounds_to_a_neighbour(case: Case, 
         stored = Slab(case.weight.clone(), rule)
         assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in stored.states().values())
         stored.learn(case.delta, case.x, groups, 0.05, 0.2, case.slot)
-    finally:
-        torch.set_num_threads(1)
     # One unit in the last of 8 bits, whichever way it was rounded.
     limit = exact.value.abs() * 2**-7 + 1e-4
     assert ((stored.value.float() - exact.value).abs() <= limit).all()
@@ -407,8 +400,7 @@ def computed_by(threads: int, case: Case, rule: UpdateRule) -> list[Tensor]:
     known, prototypes = Slab(case.weight[:1].clone(), rule), case.weight[0].to(case.x.dtype)
     below, native = case.x.clone(), Native()
     torch.manual_seed(0)  # decides how bfloat16 is rounded
-    torch.set_num_threads(threads)
-    try:
+    with using_threads(threads):
         out = native.forward(case.weight, case.bias, served, case.x, beside=case.delta)
         native.add_error(case.weight, served, case.delta, below)
         for _ in range(2):
@@ -419,8 +411,6 @@ def computed_by(threads: int, case: Case, rule: UpdateRule) -> list[Tensor]:
         of_gate = per_row.gate_down(case.x, prototypes, cell, case.x.sum(1), 0.3)
         norm, pull_back = RMSNorm().with_pull_back(case.x)
         found = [out, below, cell, of_gate, norm, pull_back(below)]
-    finally:
-        torch.set_num_threads(1)
     moved = [part for slab in (weight, other, bias, known) for part in slab.tensors().values()]
     return [part for part in (*found, *moved) if part is not None]
 
@@ -574,11 +564,8 @@ def test_numbers_too_small_for_all_their_digits_count_as_zero_in_kernels_alone(r
     x, still = torch.ones(rows, 200), torch.zeros(rows, 64)
     for one in slab.slabs():
         one.get_buffer("first").fill_(small)
-    torch.set_num_threads(threads)
-    try:
+    with using_threads(threads):
         slab.learn(still, x, Groups.single(rows), 0.1, 0.0)
-    finally:
-        torch.set_num_threads(1)
     for one in slab.slabs():
         assert one.get_buffer("first").eq(0.0).all()
         assert one.value.eq(1.0).all()

@@ -42,6 +42,7 @@ from brodmann.files import read_tensors, write_tensors
 from brodmann.network.files import load_whole
 from brodmann.updates import Factors, UpdateRule
 
+from .settings import default_dtype
 from .trained import trained
 
 
@@ -292,13 +293,9 @@ def test_a_file_is_loaded_in_its_own_kind_of_number_wherever(tmp_path: Path) -> 
     x, y = torch.randn(8, 5), torch.arange(8) % 3
     for number in (torch.float32, torch.float64):
         Network(stream_mlp(5, 3, width=6, areas=3)).to(number).save(tmp_path / "network")
-        default = torch.get_default_dtype()
-        try:
-            torch.set_default_dtype(torch.float64 if number == torch.float32 else torch.float32)
-            with torch.inference_mode():
-                network = Network.load(tmp_path / "network")
-        finally:
-            torch.set_default_dtype(default)
+        other = torch.float64 if number == torch.float32 else torch.float32
+        with default_dtype(other), torch.inference_mode():
+            network = Network.load(tmp_path / "network")
         assert network.dtype == number
         network.learn(x.to(number), y)
 

@@ -14,6 +14,7 @@ from brodmann.builders import design
 from brodmann.runs import RunOptions
 
 from .oracles.cases import LAYERS, PATHS
+from .settings import default_dtype
 
 
 def task() -> tuple[Tensor, Tensor]:
@@ -89,10 +90,6 @@ def test_a_storage_is_given_by_its_name_or_as_a_dtype(storage: Any, tmp_path: Pa
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("build", [lambda: mlp(5, 3), lambda: from_torch(nn.Linear(5, 3), (5,))])
 def test_layers_are_not_built_in_a_default_dtype_in_which_they_cannot_compute(build: Any, dtype: torch.dtype) -> None:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        with pytest.raises(BrodmannError, match=f"default dtype, that of new weights, is {dtype}: call"):
-            build()
-    finally:
-        torch.set_default_dtype(before)
+    refusal = f"default dtype, that of new weights, is {dtype}: call"
+    with default_dtype(dtype), pytest.raises(BrodmannError, match=refusal):
+        build()

@@ -32,6 +32,8 @@ from brodmann.streams import (
     learn_stream,
 )
 
+from .settings import default_dtype
+
 
 def task(seed: int, rows: int = 20, parts: int = 1) -> Task:
     generator = torch.Generator().manual_seed(seed)
@@ -403,14 +405,11 @@ def test_tasks_may_be_compared() -> None:
 
 
 def test_streaming_means_follow_the_default_dtype() -> None:
-    torch.set_default_dtype(torch.float64)
-    try:
+    with default_dtype(torch.float64):
         for learner in (NearestMean(5, 3), StreamingDiscriminant(5, 3, width=8)):
             for dtype in (torch.float32, torch.float64):
                 learner.learn(torch.randn(9, 5, dtype=dtype), torch.arange(9) % 3)
                 assert learner.predict(torch.randn(4, 5, dtype=dtype)).shape == (4,)
-    finally:
-        torch.set_default_dtype(torch.float32)
 
 
 def test_baselines_of_streams_say_what_they_need() -> None:

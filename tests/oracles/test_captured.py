@@ -50,6 +50,7 @@ from brodmann.streams import NetworkLearner, Task, learn_stream
 from brodmann.training import AreaRecord, Schedule, Trainer, evaluate
 from brodmann.updates import UpdateRule
 
+from ..settings import using_threads
 from .cases import BODIES, LAYERS, PATHS, RULES, Rewarded
 
 pytestmark = pytest.mark.skipif(not library.active(), reason="without compiled kernels no step is captured")
@@ -410,12 +411,8 @@ def test_a_hook_sees_every_call() -> None:
 
 def test_another_number_of_threads() -> None:
     pair = Pair(network_of()).learn()
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(before + 1)
+    with using_threads(torch.get_num_threads() + 1):
         pair.learn(3)
-    finally:
-        torch.set_num_threads(before)
     pair.learn(12)
     assert pair.captured
 

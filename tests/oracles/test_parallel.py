@@ -42,6 +42,7 @@ from brodmann.network import copy_of
 from brodmann.training import Schedule, Trainer
 from brodmann.updates import Factors
 
+from ..settings import default_dtype
 from .cases import BODIES, LAYERS, PATHS, RULES, Rewarded
 from .models import CLASSES, MODELS, OF_TOKENS, described, samples
 
@@ -171,16 +172,13 @@ def exact(name: str) -> float:
 
 def random(name: str) -> None:
     """Lets what draws random numbers learn in single precision, as bfloat16 asks for; raises unless all are equal."""
-    torch.set_default_dtype(torch.float32)
-    try:
+    with default_dtype(torch.float32):
         torch.manual_seed(distributed.get_rank())
         together = Parallel(Network(RANDOM[name]()))
         for step in range(STEPS):
             x, y, _ = batch("", step)
             together.learn(x.float(), y)
         together.check_equal()
-    finally:
-        torch.set_default_dtype(torch.float64)
 
 
 def own_batches() -> float:
