@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -40,6 +41,14 @@ RULES = {
     "rls": RLS(ridge=2.0),
     "rls decay": RLS(ridge=2.0, decay=0.3),
 }
+BESIDE_AUTOGRAD = pytest.mark.parametrize(
+    ("rule", "optimiser"),
+    [
+        (SGD(momentum=0.9), partial(torch.optim.SGD, momentum=0.9)),
+        (Adam(decay=0.0), partial(torch.optim.Adam, eps=1e-8)),
+    ],
+)
+"""Runs a test with a rule and with the optimiser of PyTorch that moves by the same equation."""
 PATHS = tuple(FEEDBACKS)
 LAYERS: dict[str, dict[str, Any]] = {
     "one area": {"areas": 1},

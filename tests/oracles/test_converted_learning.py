@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import pickle
 from collections import OrderedDict
 from functools import partial
 from pathlib import Path
@@ -15,23 +14,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from brodmann import SGD, Adam, BrodmannError, Network, Rates, from_torch
+from brodmann import SGD, BrodmannError, Network, Rates, from_torch
 from brodmann.layers import AreaLinear
 from brodmann.telemetry import alignment
 
+from .cases import BESIDE_AUTOGRAD
 from .converting import constants
+from .copies import assert_copies_go_on_alike
 from .models import CLASSES, MODELS, OF_TOKENS, batched, batches, dense, described, learn_beside, routes, samples
 
 
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize(
-    ("rule", "optimiser"),
-    [
-        (SGD(momentum=0.9), partial(torch.optim.SGD, momentum=0.9)),
-        (Adam(decay=0.0), partial(torch.optim.Adam, eps=1e-8)),
-    ],
-)
+@BESIDE_AUTOGRAD
 def test_with_one_area_and_transpose_feedback_it_learns_as_under_autograd(name: str, rule: Any, optimiser: Any) -> None:
     torch.manual_seed(1)
     model = MODELS[name][0]()
@@ -102,16 +97,7 @@ def test_a_converted_network_learns_with_areas_and_goes_through_files_and_copies
     x, y = samples(name, 24), torch.randint(0, CLASSES, (24,))
     first = network.learn(x, y)
     assert any(network.learn(x, y) < 0.9 * first for _ in range(60))
-    network.save(tmp_path / "network.safetensors")
-    others = [
-        Network.load(tmp_path / "network.safetensors", body=convert()),
-        copy.deepcopy(network),
-        pickle.loads(pickle.dumps(network)),
-    ]
-    loss = network.learn(x, y)
-    for other in others:
-        assert torch.equal(other.learn(x, y), loss)
-        assert torch.equal(other(x), network(x))
+    assert_copies_go_on_alike(network, convert(), x, y, tmp_path)
     torch.testing.assert_close(network.merged()(x), network(x), rtol=1e-4, atol=1e-5)
     with torch.inference_mode():
         network.learn(x, y)

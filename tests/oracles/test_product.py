@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import pickle
 from functools import partial
 from typing import Any
 
@@ -34,6 +32,7 @@ from brodmann import (
 )
 
 from .cases import RULES
+from .copies import assert_copies_go_on_alike
 
 PATHS = {
     "kolen-pollack": KolenPollack,
@@ -138,16 +137,7 @@ def test_a_product_is_counted_copied_stored_and_compiled(tmp_path: Any) -> None:
     assert network.active_parameters() == 9 + 16 * 3
     assert network.total_parameters() == 2 * 9 + 16 * 3 + 15 * 3
     network.learn(x, y)
-    network.save(tmp_path / "network.safetensors")
-    others = [
-        Network.load(tmp_path / "network.safetensors", body=make().body),
-        copy.deepcopy(network),
-        pickle.loads(pickle.dumps(network)),
-    ]
-    loss = network.learn(x, y)
-    for other in others:
-        assert torch.equal(other.learn(x, y), loss)
-        assert torch.equal(other(x), network(x))
+    assert_copies_go_on_alike(network, make().body, x, y, tmp_path)
     torch.compiler.reset()
     torch.testing.assert_close(torch.compile(network, backend="eager")(x), network(x))
     torch.testing.assert_close(torch.export.export(network, (x,)).module()(x), network(x))

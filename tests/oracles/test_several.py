@@ -33,6 +33,8 @@ from brodmann.several import called_with, of_each, parts_in
 from brodmann.telemetry import alignment, area_usage
 from brodmann.training import Schedule, Trainer, evaluate, outputs_of
 
+from .cases import BESIDE_AUTOGRAD
+
 SAMPLES = 12
 
 
@@ -146,13 +148,7 @@ def channels_last(output: Any) -> Any:
 
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize(
-    ("rule", "optimiser"),
-    [
-        (SGD(momentum=0.9), partial(torch.optim.SGD, momentum=0.9)),
-        (Adam(decay=0.0), partial(torch.optim.Adam, eps=1e-8)),
-    ],
-)
+@BESIDE_AUTOGRAD
 def test_networks_of_several_inputs_and_outputs_learn_as_under_autograd(task: str, rule: Any, optimiser: Any) -> None:
     torch.manual_seed(0)
     model, x, target, loss = TASKS[task]()
