@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from brodmann import (
+    Adam,
     AreaLinear,
     BrodmannError,
     CheckpointError,
@@ -32,7 +33,27 @@ from brodmann.network import routers
 from brodmann.routing import Recruiting, Route
 from brodmann.telemetry import area_choices
 
-from .parts import X, Y, each_of, message_of, picking, routed
+from .parts import X, Y, each_of, message_of
+
+
+def picking(pick: Callable[[Tensor], Any], kind: type[Router] = Router) -> type[Router]:
+    """A router whose choice is `pick`'s."""
+
+    class Picking(kind):  # type: ignore[misc, valid-type]
+        def choose(self, x: Tensor) -> Any:
+            return pick(x)
+
+    return Picking
+
+
+def routed(router: type[Router], areas: int = 4, **settings: Any) -> Network:
+    torch.manual_seed(0)
+    body = Sequential(
+        AreaLinear(6, 5, areas=areas, router=None, feedback=None, update=Adam()),
+        Local(nn.ReLU()),
+        AreaLinear(5, 3, areas=areas, router=None, update=Adam()),
+    )
+    return Network(Routed(router(6, areas, **settings), body))
 
 
 def by_sign(x: Tensor) -> Tensor:

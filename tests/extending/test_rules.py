@@ -33,7 +33,15 @@ from brodmann.runs import RunOptions, start_run
 from brodmann.runs.assembly import loss_of
 from brodmann.updates import UPDATES, Factors, RuleOptimizer
 
-from .parts import Downhill, X, Y, each_of, message_of
+from .parts import X, Y, each_of, message_of
+
+
+@dataclass(frozen=True)
+class Downhill(UpdateRule):
+    """Gradient descent under another name: it remembers nothing, and says nothing of it."""
+
+    def apply(self, weight: Tensor, state: Any, factors: Any, lr: float, decay: float) -> None:
+        factors.add_to(weight, keep=1.0 - lr * decay, scale=-lr)
 
 
 @dataclass(frozen=True)
