@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ ROOT = Path(__file__).parent.parent
 GUIDE = sorted((ROOT / "docs" / "guide").glob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "docs" / "guide.md", ROOT / "docs" / "streams.md", *GUIDE]
 EVERY = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *GUIDE]
+NOW = [page for page in EVERY if page.name != "log.md"]
+"""Pages that say what is there now, not what was."""
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
 NUMBER = r"-?\d+\.\d+"
 ALONE = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
 """What torchrun tells a program that it starts in one process."""
@@ -99,6 +103,26 @@ def test_anchors_are_those_of_github(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# A *word*, `code` & [a link](x.md)\n## Twice\n```\n# a comment\n```\n## Twice\n## Not-twice_1\n")
     assert anchors_of(page) == {"a-word-code--a-link", "twice", "twice-1", "not-twice_1"}
+
+
+def is_there(name: str) -> bool:
+    """Whether something can be imported by its full name, as in `brodmann.training.Trainer.lr`."""
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+def test_names_of_the_package_and_of_its_files_are_there() -> None:
+    missing = []
+    for page in (*NOW, *SOURCES, ROOT / "pyproject.toml"):
+        text = page.read_text()
+        names = re.findall(r"`(brodmann(?:\.\w+)+)", text)
+        files = re.findall(r"""[`"]((?:src|tests|benchmarks|docs)/[\w/.-]+)[`"]""", text)
+        missing += [f"{name_of(page)}: {name}" for name in names if not is_there(name)]
+        missing += [f"{name_of(page)}: {name}" for name in files if not (ROOT / name).exists()]
+    assert not missing
 
 
 @pytest.mark.parametrize("page", EVERY, ids=name_of)
