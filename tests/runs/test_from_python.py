@@ -138,7 +138,7 @@ def test_a_run_tells_what_it_holds_and_predicts_from_python(table: Path, tmp_pat
         (np.zeros((2, 5)), r"x must hold inputs of shape \(n, 6\)"),
         ([["a"] * 6], "numeric"),
         (np.array([["1"] * 6], dtype=object), "numeric"),
-        (np.array([[{}] * 6], dtype=object), "Expected samples that hold only numbers"),
+        (np.array([[{}] * 6], dtype=object), "Expected samples to hold only numbers, got other objects"),
         (np.array([[None] * 6], dtype=object), "row 0, counted from 0"),
         ([[1.0], [1.0, 2.0]], "Expected samples of equal length"),
     ):

@@ -53,7 +53,9 @@ def _without_objects(array: Array, label: str) -> Array:
         numbers = np.array(array.tolist())
         return array.astype(np.float64) if numbers.dtype == object else numbers  # None becomes NaN, told by its row
     except (TypeError, ValueError) as error:
-        raise BrodmannError(f"Expected {label} to hold only numbers: {error}.") from None
+        raise BrodmannError(
+            f"Expected {label} to hold only numbers, got other objects: write them as numbers, and fill gaps ({error})."
+        ) from None
 
 
 def check_unmasked(values: Any, label: str) -> None:
