@@ -31,7 +31,8 @@ COMMANDS = [
     "starts.py --depths 3 --seeds 1 --epochs 1",
     "perfect_partition.py --sets digits semeion --seeds 1 --lr 1e-3 --decay 0.1 --dropout 0",
     pytest.param(
-        "libraries.py --sets digits --libraries pytorch --epochs 1 --hidden 8 --seeds 1 --threads 1 --seconds 0.01",
+        "libraries.py --sets digits --libraries pytorch --epochs 1 --hidden 8 --seeds 1 --threads 1 "
+        "--processes 1 --seconds 0.01",
         marks=pytest.mark.slow,
     ),
     pytest.param("language.py --steps 2 --seeds 1 --width 8 --depth 1 --characters 20000", marks=pytest.mark.slow),
@@ -137,8 +138,8 @@ def test_rows_of_libraries_are_kept_and_shown(libraries: Any, monkeypatch: pytes
     rows = libraries.Rows(tmp_path / "new" / "rows.jsonl")
     found = {"rate": 0.003, "settings": {"threshold": 2}, "test": [0.5, 0.7, 0.6]}
     rows.add(libraries.accuracy_key(options, "digits", "fflib, Forward-Forward"), found)
-    time = {"milliseconds": [3.0, 1.0, 2.0], "imported": 2e6, "training": 1e6}
-    rows.add(libraries.time_key(options, 1, "fflib, Forward-Forward"), {"milliseconds": [9.0]})
+    time = {"milliseconds": [[3.0, 1.0, 2.0], [2.0], [9.0]], "imported": 2e6, "training": 1e6}
+    rows.add(libraries.time_key(options, 1, "fflib, Forward-Forward"), {"milliseconds": [[9.0]]})
     nothing = {"rate": 0.003, "settings": {}, "test": [0.0], "errors": ["a reason"]}
     rows.add(libraries.accuracy_key(options, "digits", "PyTorch, autograd"), nothing)
     rows.add(libraries.time_key(options, 1, "fflib, Forward-Forward"), time)
