@@ -425,7 +425,7 @@ def test_classes_in_the_second_dimension_are_told_where_to_go(loss: Any) -> None
         (CrossEntropy(0.1), "CrossEntropy(label_smoothing=0.1, class_weights=None, normalised=True)"),
         (SumOfSquares(), "SumOfSquares()"),
         (nn.MSELoss(), "PyTorchLoss(MSELoss())"),
-        (torch.dist, f"OwnLoss({torch.dist!r})"),
+        (functional.cross_entropy, "PyTorchLoss(cross_entropy)"),
     ],
 )
 def test_a_loss_shows_its_options(loss: Any, text: str) -> None:

@@ -61,8 +61,8 @@ class Wrapped(LossTraits):
         self.loss = loss
 
     def __repr__(self) -> str:
-        """Shown by print(network.loss): the loss as it was given."""
-        return f"{type(self).__name__}({self.loss!r})"
+        """Shown by print(network.loss): the loss as it was given; a function by its name."""
+        return f"{type(self).__name__}({getattr(self.loss, '__qualname__', repr(self.loss))})"
 
 
 class Stated(Wrapped):
