@@ -91,6 +91,19 @@ def test_inference_of_few_rows_copies_no_table_of_all_areas() -> None:
     assert torch.equal(out, layer(x))
 
 
+def test_slots_are_copied_for_inference_only_while_areas_may_be_added() -> None:
+    areas, rows = trained(areas=4).area_layers()[0][1].areas, torch.arange(4)
+    assert areas is not None
+    areas.allocate(torch.arange(4))
+    assert areas.slots_of_now(rows) is areas.slot
+    areas = AreaLinear(5, 3, areas=4, feedback=None).areas
+    assert areas is not None
+    for number in (2, 4):
+        copied = areas.slots_of_now(rows[:number])
+        assert copied.data_ptr() != areas.slot.data_ptr()
+        assert torch.equal(copied[:number], areas.slot[:number])
+
+
 def test_areas_that_another_thread_adds_while_autograd_follows_have_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x = AreaLinear(5, 3, areas=4, feedback=None), torch.randn(20, 5, requires_grad=True)
     before = layer(x)

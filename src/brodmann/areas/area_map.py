@@ -76,13 +76,18 @@ class AreaMap(nn.Module):
     def product(self, x: Tensor, groups: Groups, slot: Tensor | None = None) -> Tensor:
         """Computes ``D[g] x + d[g]`` with each row's area: x (rows, in); returns (rows, out).
 
-        If another thread may add areas meanwhile, ``slot`` is what `copied_slots` returned: weights are read after
+        If another thread may add areas meanwhile, ``slot`` is what `slots_of_now` returned: weights are read after
         it, and so have all of them. Default the slots themselves.
         """
         return self.weight.product(x, groups, self.slot if slot is None else slot)
 
-    def copied_slots(self, area: Tensor) -> Tensor:
-        """Returns a copy of the slots, (areas,), in which only those of rows' areas, (rows,) int64, need be right."""
+    def slots_of_now(self, area: Tensor) -> Tensor:
+        """Returns the slots, (areas,), as they are now; only those of rows' areas, (rows,) int64, need be right.
+
+        If all areas exist, learning adds none and the slots need no copy.
+        """
+        if self.existing == len(self.slot):
+            return self.slot
         if len(area) >= len(self.slot):
             return self.slot.clone()
         # With very many areas, a copy of all would take longer than the products of a few rows.

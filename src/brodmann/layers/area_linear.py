@@ -194,7 +194,7 @@ class AreaLinear(Maps):
             out = self._followed(rows, choice)
         else:
             groups = _groups(rows, choice)
-            slot = None if self.areas is None else self.areas.copied_slots(groups.of_rows)  # another thread may learn
+            slot = None if self.areas is None else self.areas.slots_of_now(groups.of_rows)  # another thread may learn
             out, _ = self._output(rows, choice, groups, slot)
         return unflatten_rows(out, x.shape[:-1])
 
