@@ -29,7 +29,7 @@ COMMANDS = [
     "convolutions.py --channels 2 --seeds 1 --epochs 1",
     "conversions.py --models encoder --methods autograd 'transpose, 1 area' --seeds 1 --epochs 1",
     "starts.py --depths 3 --seeds 1 --epochs 1",
-    "perfect_partition.py --sets digits semeion --seeds 1 --lr 1e-3 --decay 0.1 --dropout 0",
+    "perfect_partition.py --sets digits digits --seeds 1 --lr 1e-3 --decay 0.1 --dropout 0",
     pytest.param(
         "libraries.py --sets digits --libraries pytorch --epochs 1 --hidden 8 --seeds 1 --threads 1 "
         "--processes 1 --seconds 0.01",
