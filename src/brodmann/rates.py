@@ -1,14 +1,13 @@
-"""Rates: how fast the parts of a network learn, and the names by which layers are chosen."""
+"""Rates: how fast the parts of a network learn."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from .checks import check_real
 from .errors import BrodmannError
+from .layer_names import closest
 
 BESIDE_SHARED = 0.1
 """Rate of areas beside a shared part that learns, under a rule whose steps do not shrink with the gradient."""
@@ -82,29 +81,5 @@ class Rates:
 
     def of_layer(self, name: str) -> float:
         """Returns the rate of a layer, by its name."""
-        fitting = [part for part in self.layers if is_within(name, part)]
-        return self.layers[min(fitting, key=_rank)] if fitting else 1.0
-
-
-_ROUTED = "body."
-
-
-def _rank(part: str) -> tuple[int, bool, str]:
-    """Returns by what the keys of rates are put in order, the one that wins first."""
-    return -len(part.removeprefix(_ROUTED).replace("*", "")), "*" in part, part
-
-
-def is_within(name: str, part: str) -> bool:
-    """Whether a module is another one or lies in it, by their names; ``*`` in the other's stands for any part.
-
-    The ``body.`` with which names begin where one route serves all layers may be left out: the same name then serves
-    with one area, where nothing routes.
-    """
-    pairs = ((name, part), (name.removeprefix(_ROUTED), part.removeprefix(_ROUTED)))
-    return any(_pattern(outer).fullmatch(inner) for inner, outer in pairs)
-
-
-@lru_cache
-def _pattern(name: str) -> re.Pattern[str]:
-    """Returns a pattern for a name and what lies in it; only ``*`` has a special meaning."""
-    return re.compile(re.escape(name).replace(r"\*", ".*") + r"(\..*)?")
+        part = closest(name, self.layers)
+        return 1.0 if part is None else self.layers[part]

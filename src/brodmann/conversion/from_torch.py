@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from ..feedback import Feedback, Shape
 from ..layer import Layer
 from ..several import Several, parts_in
 from .building.body import body_of, check_untied, warn_of_frozen
+from .building.choices import Choices
 from .building.folding import folded
 from .convertible import warn_of_new_norms
 from .equality import answers_of, check_reached, check_steady, same_outputs
@@ -39,6 +40,7 @@ def from_torch(
     *,
     areas: int = 16,
     feedback: str | Callable[[Shape], Feedback] = "kolen-pollack-equal",
+    layers: Mapping[str, Mapping[str, Any]] | None = None,
     batch_norms: str = "batch",
     recompute: bool = False,
     lowest: bool = True,
@@ -87,6 +89,12 @@ def from_torch(
             model's, since independent ones know nothing of what it has learned and first undo it (docs/log.md).
             ``"kolen-pollack-mirrored"`` starts close to that and copies nothing, ``"sign"`` needs no copy. Not
             ``"direct"`` if there is a `Product`, a shared weight, or several outputs.
+        layers: Settings of single layers, instead of those of the network: ``{"blocks.*.mlp": {"areas": 16}}``. Keys
+            are names of the model's modules, as ``model.named_modules()`` gives them, each for all that it holds; ``*``
+            stands for any text. If several keys match, one decides, as in `Rates`. A function such as
+            ``x @ self.weight`` belongs to the module that calls it, a parameter that is no map to its own name.
+            Settings are ``areas``, ``feedback`` and all of `brodmann.builders.Common`. Layers with areas of a number
+            of their own route their own rows. Default None.
         batch_norms: ``"batch"`` (default, as PyTorch trains): what is above a batch norm sees samples relative to the
             others of their batch while learning, those of other areas too, and running statistics follow;
             ``"running"``: they stay as at inference, folded into the map below, or as a gain and a shift that learn.
@@ -118,6 +126,7 @@ def from_torch(
         warn_of_new_norms(model)
     in_features = sum(part[0].numel() for part in parts_in(sample))
     parts = Parts(in_features, 1, areas, feedback, **common)  # how many outputs there are is seen when it is followed
+    choices = Choices(parts, {} if layers is None else layers)
     single = isinstance(sample, Tensor)
     if parts.routed and not (single and sample.is_floating_point()):
         raise BrodmannError(
@@ -135,13 +144,15 @@ def from_torch(
     steps, returned = computation.steps, computation.returned
     output = returned[0].output
     parts = replace(parts, outputs=output.shape[1 if output.ndim == 4 else -1])
-    if len(returned) > 1 and parts.from_output:
+    choices = replace(choices, common=parts)
+    if len(returned) > 1 and choices.from_output:
         raise BrodmannError(
             f"Direct feedback needs one output, but the model has {len(returned)}: choose another feedback path."
         )
-    maps = sum(isinstance(step.operation, MAPS) for step in steps)
-    parts.check(maps, sum(parameter.numel() for parameter in model.parameters()))
-    body = parts.wrap(body_of(computation, parts, lowest=lowest, recompute=recompute))
+    choices.check_names(step.origin for step in steps if step.has_parameters)
+    maps = [step.origin for step in steps if isinstance(step.operation, MAPS)]
+    choices.check(maps, sum(parameter.numel() for parameter in model.parameters()))
+    body = parts.wrap(body_of(computation, choices, lowest=lowest, recompute=recompute))
     if dtype == torch.float64:
         body.double()  # its routers
     # A copy of its own: what the other one was called with, it may keep, with a graph that cannot be copied.

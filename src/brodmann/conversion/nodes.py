@@ -37,6 +37,8 @@ LIKE = frozenset({"type_as", "to", "expand_as", "view_as", "reshape_as"})
 """Methods that may take another tensor, whose size or kind they adopt."""
 FOLLOWED_PACKAGES = {"torch", "operator", "_operator", "math", "builtins", "brodmann"}
 """Packages whose functions do no more than their names say."""
+ROOT = "0"
+"""Name of the model in the `Root` that is followed."""
 TRAINING = "training"
 """Key in a node's metadata: whether the module that it calls was in training mode."""
 STANDS_FOR = "stands_for"
@@ -70,6 +72,17 @@ def caller_of(node: fx.Node) -> str:
     """Returns the name of the innermost module that calls a node's function or module."""
     callers = ["", *(name for name, _ in node.meta.get("nn_module_stack", {}).values())]
     return str(callers[-2 if node.op == "call_module" else -1])
+
+
+def is_held(node: fx.Node) -> bool:
+    """Whether a node is a module that the network holds, or a tensor."""
+    return node.op in ("call_module", "get_attr")
+
+
+def origin_of(node: fx.Node) -> str:
+    """Returns the name of a node's module or tensor, or of the module that calls its function, as the model has it."""
+    found = str(node.target) if is_held(node) else caller_of(node)
+    return found.removeprefix(ROOT).removeprefix(".")  # nothing for the model itself
 
 
 def held_by(root: nn.Module, node: Any) -> Any:

@@ -20,6 +20,7 @@ from ..layers.weights import Weights
 from ..several import Several
 from ..updates import SGD
 from .building.body import body_of
+from .building.choices import Choices
 from .equality import answers_of, same_outputs
 from .samples import shown
 from .steps.computation import Computation, tensors_of
@@ -122,7 +123,7 @@ def _places(computation: Computation, learned: list[Tensor]) -> list[Tensor]:
     The place is -1 for a norm's count of batches where the model keeps none. A body is made twice, from the lower and
     from the higher digits of the numbers by which the model's own are counted.
     """
-    parts = Parts(1, 1, areas=1, feedback="transpose", update=SGD())
+    choices = Choices(Parts(1, 1, areas=1, feedback="transpose", update=SGD()))
     digits = []
     for shift in (0, BITS):
         first = 1
@@ -130,7 +131,7 @@ def _places(computation: Computation, learned: list[Tensor]) -> list[Tensor]:
             count = torch.arange(first, first + tensor.numel()).view(tensor.shape)
             tensor.copy_((count >> shift) % (1 << BITS))
             first += tensor.numel()
-        digits.append([tensor.long() for tensor in _numbers(body_of(computation, parts))])
+        digits.append([tensor.long() for tensor in _numbers(body_of(computation, choices))])
     places = [low + (high << BITS) - 1 for low, high in zip(*digits, strict=True)]
     own = torch.cat([where.flatten() for where in places if where.ndim]).sort().values
     if int(own[0]) < 0 or bool((own[1:] == own[:-1]).any()):

@@ -10,9 +10,10 @@ from ..checks import check_positive, listed
 from ..errors import BrodmannError, unknown_name
 from ..held import Held
 from ..layer import Layer, replace_rule_throughout, rule_throughout
+from ..layer_names import is_within
 from ..losses.adapters import HoldsLoss
 from ..losses.builtin import Loss
-from ..rates import Rates, is_within
+from ..rates import Rates
 from ..routing import Router
 from ..updates import UpdateRule
 from .learning_layers import check_names, learning_layers

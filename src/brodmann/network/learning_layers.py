@@ -8,8 +8,8 @@ from torch import nn
 
 from ..errors import BrodmannError, unknown_name
 from ..layer import Layer
+from ..layer_names import is_within
 from ..layers import Routed
-from ..rates import is_within
 from ..routing import Router
 
 

@@ -10,29 +10,29 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ...builders import Parts
 from ...errors import BrodmannError, warn
 from ...layer import Layer, has_parameters
 from ...layers import Images, Local, Recomputed, RecomputedGraph, Sequential, TiedWeights
 from ...layers.graph import INPUT, Graph
 from ..convertible import tied_error
 from ..steps.computation import Computation, Step, Tied, Weighted, free_name
+from .choices import Choices
 from .counterparts import counterpart, tied_product, tied_weights
 from .sizes import OfSizes
 
 
 def body_of(
-    computation: Computation, parts: Parts, *, lowest: bool = True, recompute: bool = False
+    computation: Computation, choices: Choices, *, lowest: bool = True, recompute: bool = False
 ) -> Sequential | Graph:
     """Returns the steps as layers: one after the other, or as a graph where values branch.
 
     Args:
         computation: The steps.
-        parts: What layers have in common.
+        choices: What layers are made of.
         lowest: Whether nothing below the body learns. Default True.
         recompute: Whether the body computes its traces again, in segments. Default False.
     """
-    building = _Building(computation, parts, lowest=lowest)
+    building = _Building(computation, choices, lowest=lowest)
     for step in computation.steps:
         building.add(step)
     return building.body(recompute=recompute)
@@ -48,11 +48,11 @@ class _Building:
         owners: The first step of each operation with parameters that stands in several places, by the operation.
     """
 
-    def __init__(self, computation: Computation, parts: Parts, *, lowest: bool) -> None:
-        self.computation, self.parts = computation, parts
+    def __init__(self, computation: Computation, choices: Choices, *, lowest: bool) -> None:
+        self.computation, self.choices = computation, choices
         self.inputs = tuple(computation.inputs)
-        self.output_rows = computation.returned[0].rows_of(parts.outputs)
-        self.tied = _tied_weights(computation.steps, parts)
+        self.output_rows = computation.returned[0].rows_of(choices.common.outputs)
+        self.tied = _tied_weights(computation.steps, choices)
         self.places: dict[int, list[Step]] = defaultdict(list)  # of each operation
         for step in computation.steps:
             self.places[id(step.operation)].append(step)
@@ -80,7 +80,7 @@ class _Building:
         else:
             below = step.sources[:1] if isinstance(step.operation, Weighted) else step.sources
             lowest = self.learning.isdisjoint(below)
-            layer = counterpart(step, self.parts, self.output_rows, lowest=lowest)
+            layer = self._counterpart(step, lowest=lowest)
             self._put(step, layer, learns=layer.learns or not lowest)
 
     def body(self, *, recompute: bool) -> Sequential | Graph:
@@ -96,7 +96,7 @@ class _Building:
         """Adds a step whose operation stands in several places, and is one layer in all of them."""
         most = max(self.places[id(step.operation)], key=lambda place: place.rows_per_sample)
         owner = self.owners.setdefault(id(step.operation), replace(most, name=step.name))
-        if not owner.laid_out_as(step, self.parts):
+        if not owner.laid_out_as(step, self.choices.of(owner.origin)):
             raise BrodmannError(
                 f"The layer that returns '{step.name}' is called in several places with values of different shapes: "
                 "one layer of areas needs images in all of these places or in none, the same number of rows for each "
@@ -105,7 +105,10 @@ class _Building:
         if owner.name != step.name:
             self._put(step, owner.name, learns=True)
         else:  # it is not the lowest in any place
-            self._put(step, counterpart(owner, self.parts, self.output_rows, lowest=False), learns=True)
+            self._put(step, self._counterpart(owner, lowest=False), learns=True)
+
+    def _counterpart(self, step: Step, *, lowest: bool) -> Layer:
+        return counterpart(step, self.choices.of(step.origin), self.output_rows, lowest=lowest)
 
     def _put(self, step: Step, layer: Layer | str, *, learns: bool) -> None:
         """Adds the node of a step: its layer, or the name of another one with the same layer."""
@@ -130,7 +133,7 @@ class _Building:
         self.nodes[self.checked[name]] = (Local(check), *below)
 
 
-def _tied_weights(steps: Sequence[Step], parts: Parts) -> dict[str, TiedWeights]:
+def _tied_weights(steps: Sequence[Step], choices: Choices) -> dict[str, TiedWeights]:
     """Returns the weights that several products share, by their names."""
     names = {step.sources[1] for step in steps if isinstance(step.operation, Tied)}
     held = [step for step in steps if step.name in names]
@@ -138,7 +141,7 @@ def _tied_weights(steps: Sequence[Step], parts: Parts) -> dict[str, TiedWeights]
     others = {source for step in steps if not isinstance(step.operation, Tied) for source in step.sources}
     if any(step.output.ndim == 4 and step.name in others for step in held):
         raise tied_error()
-    return {step.name: tied_weights(step, parts) for step in held}
+    return {step.name: tied_weights(step, choices.of(step.origin)) for step in held}
 
 
 def check_untied(steps: Sequence[Step]) -> None:

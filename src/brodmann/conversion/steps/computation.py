@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from ...builders import Parts
+from ...layer import has_parameters
 from ...several import parts_in
 from ..following.questions import Questions
 
@@ -21,6 +22,8 @@ class Step:
 
     Attributes:
         name: Name of its value.
+        origin: Name of the module or tensor that it applies, as the model has it, or of the module that calls the
+            function that it applies; empty for the model itself.
         operation: A module of the network, a module made of its functions, or the tensor that the step is.
         sources: Names of the values that it reads, of steps or inputs of the network.
         inputs: Those values, for a few samples.
@@ -31,12 +34,18 @@ class Step:
     """
 
     name: str
+    origin: str
     operation: nn.Module | Tensor
     sources: tuple[str, ...]
     inputs: tuple[Tensor, ...]
     output: Tensor
     rows_per_sample: int = 1
     batch_second: bool = False
+
+    @property
+    def has_parameters(self) -> bool:
+        """Whether it holds parameters of the network, or is one."""
+        return has_parameters(self.operation) or isinstance(self.operation, nn.Parameter)
 
     def laid_out_as(self, other: Step, parts: Parts) -> bool:
         """Whether one layer can stand for both steps: the values that they take have to be laid out alike.

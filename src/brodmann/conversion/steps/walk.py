@@ -25,7 +25,7 @@ from ..following.recurrent import Recurrence
 from ..following.tracers import Root, one_line
 from ..following.transformers import written_out
 from ..modules import linear_of, module_text
-from ..nodes import RELUS, is_real, name_of
+from ..nodes import RELUS, is_held, is_real, name_of, origin_of
 from ..rewriting.ties import uses_of_parameters
 from ..rewriting.training_mode import DROPOUTS
 from ..samples import check_returned
@@ -301,12 +301,12 @@ class _Walk(fx.Interpreter):
             if other.op == "get_attr" and self.env[other] is result:
                 self.names[node] = name
                 return None
-        return Step(self._new_name(node), result, (), (), result)
+        return Step(self._new_name(node), origin_of(node), result, (), (), result)
 
     def _of(self, node: fx.Node, module: nn.Module, read: list[fx.Node]) -> Step:
         """Returns the step of a node, which applies a module to the values of others."""
         sources, inputs = tuple(self.names[one] for one in read), tuple(self.env[one] for one in read)
-        return Step(self._new_name(node), module, sources, inputs, self.env[node])
+        return Step(self._new_name(node), origin_of(node), module, sources, inputs, self.env[node])
 
     def _without_error(self, step: Step) -> Step:
         """Returns the step that passes on the value of another one, through which no error goes down."""
@@ -319,9 +319,8 @@ class _Walk(fx.Interpreter):
         )
 
     def _new_name(self, node: fx.Node) -> str:
-        """Returns a name for the value of a node, that of its module or tensor where it has one."""
-        held = node.op in ("call_module", "get_attr")
-        return self._free(str(node.target).removeprefix("0.").replace(".", "_") if held else node.name)
+        """Returns a name for the value of a node, that of its module or tensor if it has one."""
+        return self._free(origin_of(node).replace(".", "_") if is_held(node) else node.name)
 
     def _free(self, name: str) -> str:
         """Returns a name that no other step has, and keeps others from it."""
