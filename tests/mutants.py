@@ -200,7 +200,7 @@ CAPTURED = ("recording/", "network/unchanged.py", "kernels/fusion.py", "areas/sl
 
 
 OTHERS = {
-    "estimator": ["tests/test_estimator.py"],
+    "estimator": ["tests/estimator"],
     "losses": ["tests/test_losses.py", "tests/oracles/test_several.py"],
     "training": ["tests/training"],
 }

@@ -1,0 +1,97 @@
+"""Captured steps of every layer, body, rule, path and loss compute what ordinary ones do, bit for bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from brodmann import RLS, Adam, BinaryCrossEntropy, MeanSquaredError, Muon, Network, from_torch
+from brodmann.updates import UpdateRule
+
+from ..cases import BODIES, LAYERS, PATHS, RULES
+from .parts import GROWING, Pair, network_of
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("body", BODIES)
+def test_every_layer_and_body(body: str, layer: str) -> None:
+    pair = Pair(network_of(body, **LAYERS[layer]), own_parts=True).learn()  # functions of these tests
+    assert pair.captured, pair.step.refusal
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule(rule: str, dtype: torch.dtype) -> None:
+    pair = Pair(network_of(update=RULES[rule]).to(dtype)).learn()
+    assert pair.captured, pair.step.refusal
+
+
+@pytest.mark.parametrize("rule", [Muon(), RLS()], ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize(
+    ("body", "options"),
+    [("mlp", {"storage": "bfloat16", "shared": "off"}), ("mlp", {"router": GROWING}), ("branching", {"areas": 1})],
+    ids=str,
+)
+def test_rules_without_a_kernel_move_whatever_there_is(rule: UpdateRule, body: str, options: dict[str, Any]) -> None:
+    pair = Pair(network_of(body, update=rule, **options), own_parts=True).learn()
+    assert pair.captured, pair.step.refusal
+
+
+@pytest.mark.parametrize("rule", [Adam(), Muon()], ids=lambda rule: type(rule).__name__)
+def test_protected_areas_stay_as_they_are_where_a_recording_is_given_up(rule: UpdateRule) -> None:
+    pair = Pair(network_of(update=rule)).learn()
+    pair.change(lambda network: setattr(network, "protected_areas", [0, 1]))
+    pair.learn(12)
+    assert not pair.captured
+
+
+@pytest.mark.parametrize("areas", [1, 4])
+@pytest.mark.parametrize("path", PATHS)
+def test_every_path(path: str, areas: int) -> None:
+    pair = Pair(network_of(areas=areas, feedback=path)).learn()
+    if path == "sign" and areas > 1:  # which goes through one area after the other
+        assert not pair.captured
+    else:
+        assert pair.captured, pair.step.refusal
+
+
+def test_weights_that_are_rounded_at_random_draw_the_same_numbers() -> None:
+    assert Pair(network_of(storage="bfloat16")).learn().captured
+
+
+def test_dropout_draws_the_same_masks() -> None:
+    assert Pair(network_of(dropout=0.4)).learn().captured
+
+
+def test_dropout_whose_masks_are_drawn_again_is_not_captured() -> None:
+    pair = Pair(network_of("residual_mlp", dropout=0.4, recompute=True)).learn()
+    assert "random numbers are drawn from another place" in pair.step.refusal
+    assert Pair(network_of("residual_mlp", recompute=True)).learn().captured
+
+
+def test_losses_that_autograd_differentiates() -> None:
+    network = network_of()
+    network.loss = nn.CrossEntropyLoss(label_smoothing=0.1)
+    assert Pair(network).learn().captured
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [MeanSquaredError(), BinaryCrossEntropy(), nn.HuberLoss(), nn.SmoothL1Loss(), nn.SoftMarginLoss(), nn.L1Loss()],
+    ids=lambda loss: type(loss).__name__,
+)
+@pytest.mark.filterwarnings("error:An output with one or more elements was resized")
+def test_real_targets(loss: Any) -> None:
+    network = network_of()
+    network.loss = loss
+    pair = Pair(network, real=True).learn()
+    assert pair.captured, pair.step.refusal
+
+
+def test_a_network_of_pytorch() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.ELU(), nn.Dropout(0.2), nn.Linear(6, 3))
+    assert Pair(Network(from_torch(model, (5,), update=Adam()))).learn().captured
