@@ -15,7 +15,8 @@ from torch.nn import functional
 from brodmann import SGD, BrodmannError, Network, from_torch
 
 from .converting import Positions, Returning
-from .models import Asserting, Choosing, learn_beside
+from .models import learn_beside
+from .models.asserting import Asserting, Choosing
 
 
 def test_questions_of_size_are_answered_and_what_needs_no_answer_holds_for_every_length() -> None:
