@@ -201,7 +201,7 @@ CAPTURED = ("recording/", "network/unchanged.py", "kernels/fusion.py", "areas/sl
 
 OTHERS = {
     "estimator": ["tests/estimator"],
-    "losses": ["tests/test_losses.py", "tests/oracles/test_several.py"],
+    "losses": ["tests/test_losses.py", "tests/oracles/several"],
     "training": ["tests/training"],
 }
 """The tests of parts that are no matter of the oracles."""
@@ -210,7 +210,7 @@ OTHERS = {
 def tests_for(file: str) -> list[str]:
     """The tests that must find a fault in a file: the oracles, unless it is no matter of theirs."""
     if file.endswith(".h"):
-        return ["tests/test_kernels.py"]
+        return ["tests/kernels"]
     if file.startswith(CAPTURED):
         return ["tests/test_recording.py", "tests/oracles"]
     return OTHERS.get(file.split("/")[0], ["tests/oracles"])

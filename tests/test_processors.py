@@ -34,7 +34,7 @@ def assert_kernels_equal_pytorch(folder: Path, before: str = "", **environment: 
     program = (
         f"import sys, pytest; {before}"
         f"sys.exit(pytest.main(['-q', '-k', 'equal or nearest or bfloat16 or together or threads or gate or loss', "
-        f"{str(HERE / 'test_kernels.py')!r}]))"
+        f"{str(HERE / 'kernels')!r}]))"
     )
     found = subprocess.run(
         [sys.executable, "-c", program],
