@@ -1,4 +1,4 @@
-"""What several tests of conversion share: small models, most of them around a function, and what they become."""
+"""What several tests of conversion share: small models, most of them around a function, and what they learn."""
 
 from __future__ import annotations
 
@@ -74,6 +74,37 @@ class Windows(nn.Module):
         h = self.map(self.norm(windows.flatten(0, 1))).softmax(-1)
         h = h.unflatten(0, windows.shape[:2])
         return self.readout((h if self.order == "samples" else h.transpose(0, 1)).flatten(1, 2).mean(1))
+
+
+class Between(nn.Module):
+    """Two maps with a function between them."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+        self.below, self.above = nn.Linear(6, 16), nn.Linear(16, 3)
+        self.scale, self.relu = nn.Parameter(torch.randn(16, 16)), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.above(self.function(self.below(x)))
+
+
+class Held(Between):
+    """The same, of a function that also takes the network's own parts."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.above(self.function(self, self.below(x)))  # type: ignore[call-arg]
+
+
+def check_learns_alike(model: nn.Module, network: Network, x: Tensor, y: Tensor) -> None:
+    """Four steps of gradient descent on both, whose losses must be the same."""
+    optimiser = torch.optim.SGD(model.parameters(), lr=network.lr)
+    for _ in range(4):
+        loss = functional.cross_entropy(model(x), y)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        torch.testing.assert_close(network.learn(x, y), loss.detach(), rtol=1e-10, atol=1e-10)
 
 
 def hooked(place: int) -> nn.Sequential:
