@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import signal
 
+# Read as PyTorch is loaded. Threads that wait for others of their process would take the cores from other workers.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import hypothesis
 import pytest
 import torch
