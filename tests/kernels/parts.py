@@ -17,8 +17,6 @@ from brodmann import SGD, Adam
 from brodmann.kernels.build import build
 
 needs_kernels = pytest.mark.skipif(build().library is None, reason=f"no compiled kernels here: {build().why}")
-
-
 RULES = [SGD(), SGD(decay=0.3), SGD(momentum=0.9, decay=0.1), Adam(), Adam(decay=0.3, beta1=0.8)]
 
 

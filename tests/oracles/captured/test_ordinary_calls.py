@@ -41,8 +41,6 @@ def test_inference_mode_and_autocast_make_ordinary_steps() -> None:
 
 
 SAMPLES, CLASSES = torch.randn(8, 5), torch.randint(3, (8,))
-
-
 ORDINARY: dict[str, Callable[[Captured], object]] = {
     "observer": lambda step: step.learn(SAMPLES, CLASSES, observe=lambda layer, error: None),
     "learning rate, 0.0,": lambda step: step.learn(SAMPLES, CLASSES, lr=0.0),

@@ -83,8 +83,6 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "own maps": (own_maps, (6,)),
 }
 """Name -> what builds it, the shape of a sample."""
-
-
 OF_TOKENS = ("language", "decoding", "bags")
 
 

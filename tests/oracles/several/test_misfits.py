@@ -38,8 +38,6 @@ NETWORK = (
     "Expected a network that returns a tensor of real numbers, or a tuple or a dictionary of such tensors, each of "
     "them with a name, as in `a, b = x.chunk(2)`; got {} among them."
 )
-
-
 IN_ORDER = "Expected a tuple of 2 tensors for this Graph, left, right, or a dictionary with these names, got "
 
 
