@@ -60,6 +60,14 @@ def test_the_baseline_is_checked_as_a_network_is_and_keeps_its_rate(tmp_path: Pa
         (lambda: baseline.learn_with_output(x, y[:5]), "Expected as many targets as samples, got 5 for 6"),
         (lambda: baseline.learn_with_output(x[:0], y[:0]), "Cannot learn from an empty batch"),
         (lambda: baseline.learn_with_output(x * math.nan, y), "The loss is nan: samples hold NaN or infinite values"),
+        (lambda: baseline.learn(x[:, :4], y), r"Expected an input of shape \(..., 5\), got \(6, 4\)"),
+        (
+            lambda: baseline.learn(x.double(), y),
+            "Expected an input of torch.float32, the dtype of the weights",
+        ),
+        (lambda: baseline((x, x)), "Expected x to be a tensor, got tuple: convert it"),  # type: ignore[arg-type]
+        (lambda: baseline.learn((x,), y), "Expected x to be a tensor, got tuple: convert it"),  # type: ignore[arg-type]
+        (lambda: baseline.learn(x.clone().requires_grad_(), y), "x requires a gradient, which this call would not"),
     ):
         with pytest.raises(BrodmannError, match=message):
             refused()
@@ -167,6 +175,36 @@ def test_a_twin_keeps_the_proportions_of_widths() -> None:
 
 def test_a_baseline_that_failed_is_at_inference_as_before() -> None:
     learner, x = Backpropagation(8, 3, dropout=0.5), torch.randn(4, 8)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(BrodmannError):
         learner.learn_with_output(x[:, :7], torch.zeros(4, dtype=torch.int64), lr=0.1)
     assert torch.equal(learner(x), learner(x))
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy(), nn.CrossEntropyLoss()])
+def test_the_baseline_returns_the_error_of_its_input_as_autograd_does(loss: Any) -> None:
+    encoder, baseline, twin = nn.Linear(6, 5), Backpropagation(5, 3, width=4, loss=loss), nn.Linear(6, 5)
+    twin.load_state_dict(encoder.state_dict())
+    x, y = torch.randn(8, 6), torch.arange(8) % 3
+    nn.functional.cross_entropy(baseline(twin(x)), y).backward()
+    before = baseline(encoder(x))
+    hidden = encoder(x)
+    _, error = baseline.learn_with_error(hidden, y, lr=0.0)  # as for a network, nothing moves
+    hidden.backward(error)
+    torch.testing.assert_close(encoder.weight.grad, twin.weight.grad)
+    assert torch.equal(baseline(encoder(x)), before)
+    assert not baseline.optimiser.state
+    first = baseline.learn(x[:, :5], y)
+    with torch.inference_mode():
+        assert baseline.learn_with_error(x[:, :5], y)[0] < first
+
+
+def test_a_loss_of_several_targets_trains_the_baseline_as_it_does_a_network() -> None:
+    def loss(output: torch.Tensor, target: Any, weight: Any = None) -> torch.Tensor:
+        return (output - target[0] - target[1]).square().mean()
+
+    baseline = Backpropagation(5, 3, width=4, loss=loss)
+    x, targets = torch.randn(8, 5), (torch.randn(8, 3), torch.randn(8, 3))
+    losses = [float(baseline.learn(x, targets, lr=0.01)) for _ in range(20)]
+    assert losses[-1] < losses[0]
+    with pytest.raises(AttributeError):
+        baseline.update_rule = Adam()  # type: ignore[misc]  # would change nothing

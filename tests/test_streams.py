@@ -361,9 +361,10 @@ def test_consolidation_leaves_the_networks_own_loss_as_it_is(tmp_path: Path) -> 
         lambda: StreamingDiscriminant(5, 3, width=8),
         lambda: Replay(Backpropagation(5, 3, width=4), memory=8),
         lambda: ElasticConsolidation(Backpropagation(5, 3, width=4), strength=1.0),
+        lambda: NetworkLearner(Network(mlp(5, 3, width=4))),
     ],
 )
-def test_baselines_of_streams_keep_no_graph_and_learn_in_any_mode(build: Callable[[], Any]) -> None:
+def test_learners_of_streams_keep_no_graph_and_learn_in_any_mode(build: Callable[[], Any]) -> None:
     """Samples may be what an encoder makes of others, and a caller may have switched gradients off."""
     first, x, y = torch.randn(10, 5), torch.randn(10, 5), torch.arange(10) % 3
     learned = []

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..autograd import ordinary
+from ..autograd import as_leaf, ordinary
 from ..builders.sizes import DEPTH, as_ints, depth_of
-from ..checks import check_real, check_switch
+from ..checks import check_dtype, check_input, check_real, check_switch, check_tensors
 from ..errors import BrodmannError, CheckpointError
 from ..files import as_json, read_tensors, write_tensors
 from ..layer import Observer
@@ -21,7 +21,8 @@ from ..losses.error import check_derivative, error_and_loss
 from ..losses.facts import one_number
 from ..network.divergence import check_loss
 from ..network.files import describe_loss, described_loss, load_whole
-from ..several import check_batch
+from ..network.learning import check_alone
+from ..several import Several, check_batch, of_each
 from ..updates import SGD, RuleOptimizer, UpdateRule, groups_of, update_rule
 from .twins import twin_body
 
@@ -99,7 +100,7 @@ class Backpropagation(HoldsLoss):
         self.design: dict[str, Any] = as_json({**body, "depth": depth_of(depth, width), **rules})
         self.eval()
         self.loss = loss  # type: ignore[assignment]
-        self.lr, self.update_rule = rule.default_lr if lr is None else lr, rule
+        self.lr, self._update_rule = rule.default_lr if lr is None else lr, rule
         if readout_only:
             self.requires_grad_(False)
             self.body[-1].requires_grad_(True)
@@ -107,48 +108,95 @@ class Backpropagation(HoldsLoss):
 
     def forward(self, x: Tensor) -> Tensor:
         """Inference: x (batch, in), or images (batch, channels, height, width) for convolutions; (batch, outputs)."""
-        return self.body(x)
+        try:
+            return self.body(x)
+        except (RuntimeError, TypeError):  # in PyTorch's words
+            check_tensors(x=x)
+            if self.design["channels"] is None:
+                check_input(x, next(self.parameters()))
+            check_dtype(x, self.dtype)
+            raise
+
+    def learn(
+        self,
+        x: Tensor,
+        target: Several,
+        weight: Tensor | None = None,
+        *,
+        lr: float | None = None,
+        observe: Observer | None = None,
+    ) -> Tensor:
+        """Makes one step of the optimiser, as `Network.learn` one of the network; nothing is observed.
+
+        Returns:
+            The loss before the step, a scalar tensor without a graph.
+
+        Raises:
+            BrodmannError: The batch is empty, x or a target does not fit, there is not a weight for each sample, the
+                learning rate or a weight is negative, or autograd waits for an error of x, which `learn_with_error`
+                returns.
+            DivergenceError: The loss or its derivative is not finite; nothing has moved then. This is checked only on
+                the CPU.
+        """
+        return self.learn_with_output(x, target, weight, lr=lr)[0]
 
     def learn_with_output(
         self,
         x: Tensor,
-        target: Tensor,
+        target: Several,
         weight: Tensor | None = None,
         *,
         lr: float | None = None,
         observe: Observer | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """One step of the optimiser; as `Network.learn_with_output`, and nothing is observed.
+        """As `learn`; returns the loss and the output that it was computed from, both from before the step."""
+        check_alone(x)
+        loss, output, _ = self._step(x, target, weight, lr, sends_down=False)
+        return loss, output
 
-        Raises:
-            BrodmannError: The batch is empty, there is not a target and a weight for each sample, or the learning rate
-                or a weight is negative.
-            DivergenceError: The loss or its derivative is not finite; nothing has moved then. This is checked only on
-                the CPU.
-        """
+    def learn_with_error(
+        self,
+        x: Tensor,
+        target: Several,
+        weight: Tensor | None = None,
+        *,
+        lr: float | None = None,
+        observe: Observer | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """As `learn`; returns the loss and ``dL/dx``, shaped like x, from before the step."""
+        loss, _, error = self._step(x, target, weight, lr, sends_down=True)
+        return loss, torch.zeros_like(x) if error is None else error  # of a loss that does not depend on the output
+
+    def _step(
+        self, x: Tensor, target: Several, weight: Tensor | None, lr: float | None, *, sends_down: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Makes a step, see `learn`; returns loss, output, and the error of x if it is to be sent down."""
         rate = self.lr if lr is None else lr
         check_real(lr=rate)
+        check_tensors(x=x)
         check_batch(x, target, weight)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         with torch.inference_mode(False), torch.enable_grad():
-            x, target, weight = ordinary(x), ordinary(target), None if weight is None else ordinary(weight)
+            x = as_leaf(x) if sends_down else ordinary(x).detach()
+            targets, weight = of_each(ordinary, target), None if weight is None else ordinary(weight)
             self.optimiser.zero_grad()  # first: else the forward pass needs its memory beside that of gradients
             output = self._dropping_out(x) if self.design["dropout"] else self(x)
             if hasattr(self.loss, "value_and_error"):  # which takes a fifth of the time of autograd's way through it
-                error, loss = error_and_loss(self.loss, output.detach(), target, weight)
+                error, loss = error_and_loss(self.loss, output.detach(), targets, weight)
                 top = output
             else:  # a loss of one's own may look at the weights, too, as a penalty does
                 output.retain_grad()
-                top, error = one_number(self.loss(output, target, weight)), None
+                top, error = one_number(self.loss(output, targets, weight)), None
                 loss = top.detach()
             if loss.is_cpu:
                 check_loss(self, loss, x)
             top.backward(error)
             if output.retains_grad and output.grad is not None:  # else its loss does not depend on it
                 check_derivative(loss, [output.grad])
-            self.optimiser.step()
-        return loss, output.detach()
+            if rate:  # else the optimiser would take the gradient into its moments
+                self.optimiser.step()
+        return loss, output.detach(), x.grad
 
     def _dropping_out(self, x: Tensor) -> Tensor:
         """Computes the output in training mode, which takes as long to switch on and off as a small step."""
@@ -201,8 +249,13 @@ class Backpropagation(HoldsLoss):
     def _kept(self) -> set[str]:
         """Names of what the optimiser keeps for each weight."""
         known = {"adam": {"step", "exp_avg", "exp_avg_sq"}, "sgd": {"momentum_buffer"}}
-        of_rule = {name for shape in ((1, 1), (1,)) for name in self.update_rule.state_shapes(shape)}
+        of_rule = {name for shape in ((1, 1), (1,)) for name in self._update_rule.state_shapes(shape)}
         return known.get(str(self.design["optimiser"]), of_rule)
+
+    @property
+    def update_rule(self) -> UpdateRule:
+        """Rule that the optimiser follows; it stays that which it was built with."""
+        return self._update_rule
 
     @property
     def dtype(self) -> torch.dtype:

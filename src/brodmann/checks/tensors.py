@@ -44,7 +44,11 @@ def check_input(x: Tensor, weight: Tensor) -> None:
         error = MisfitError(f"Expected an input of shape (..., {weight.shape[-1]}), got {tuple(x.shape)}.")
         error.weight = weight
         raise error
-    expected = computing(weight.dtype)
+    check_dtype(x, computing(weight.dtype))
+
+
+def check_dtype(x: Tensor, expected: torch.dtype) -> None:
+    """Checks that an input has the dtype in which a map computes; raises a `BrodmannError`."""
     if x.dtype != expected:
         raise BrodmannError(
             f"Expected an input of {expected}, the dtype of the weights, got {x.dtype}: convert it with "

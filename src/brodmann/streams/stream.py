@@ -74,8 +74,8 @@ class NetworkLearner:
         self._lr = lr
 
     def learn(self, x: Tensor, y: Tensor) -> None:
-        """One step."""
-        self._step(x, y, lr=self.lr)
+        """One step; what an encoder made of other samples is learned from, and no error goes back to the encoder."""
+        self._step(x.detach() if isinstance(x, Tensor) else x, y, lr=self.lr)
 
     def end_task(self, x: Tensor, y: Tensor) -> None:
         """Does nothing."""
