@@ -174,7 +174,7 @@ MUTANTS = [
     ("kernels/forward.h", "to[k] = bias ? bias[o + k] : C(0)", "to[k] = C(0)", "no bias where rows are many"),
     ("kernels/forward.h", "to[o] += from[o]", "to[o] += from[item.begin]", "what stands beside another output"),
     ("kernels/error.h", "lay_out<V>(weight + (o + k) * inputs + i", "lay_out<V>(weight + k * inputs + i", "the weights of other outputs"),
-    ("kernels/groups.py", "if segment[0] not in areas]", "]", "protected areas that move"),
+    ("kernels/groups.py", "return Groups.of(self.of_rows, self.areas, self.apart.union(areas))", "return self", "protected areas that move"),
     ("kernels/update.h", "anchored(from[r] + i)", "anchored(from[r])", "the inputs of the first tile"),
     ("kernels/update.h", "outputs + begin + o;", "outputs + begin;", "the delta of another output"),
     ("kernels/update.h", "errors[r] = delta + groups.row(first + r) * outputs", "errors[r] = delta + (first + r) * outputs", "the deltas of other rows"),

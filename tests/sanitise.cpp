@@ -65,8 +65,12 @@ template <class C, class W>
 void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
   std::vector<int64_t> area(rows), order(rows), present(std::min(rows, areas)), bounds(present.size() + 1);
   for (auto& choice : area) choice = below(areas);
-  const int64_t count = brodmann_group(area.data(), rows, areas, order.data(), present.data(), bounds.data());
-  std::vector<int64_t> slots(areas);
+  std::vector<int64_t> slots(areas), apart;
+  for (int64_t index = 0; index < areas; ++index) {
+    if (below(4) == 0) apart.push_back(index);
+  }
+  const int64_t count = brodmann_group(area.data(), rows, areas, apart.data(), apart.size(), order.data(),
+                                       present.data(), bounds.data());
   for (int64_t index = 0; index < areas; ++index) slots[index] = areas - 1 - index;
   const Groups groups{count, present.data(), bounds.data(), order.data(), below(2) ? slots.data() : nullptr};
 
@@ -125,7 +129,9 @@ void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
   target[below(rows)] = below(2) ? -1 : outputs;
   if (cross_entropy<C>(rows, outputs, delta.data(), target.data(), C(0), error_of_loss.data(), &loss)) std::abort();
   area[below(rows)] = below(2) ? -1 : areas;
-  if (brodmann_group(area.data(), rows, areas, order.data(), present.data(), bounds.data()) != -1) std::abort();
+  if (brodmann_group(area.data(), rows, areas, nullptr, 0, order.data(), present.data(), bounds.data()) != -1) {
+    std::abort();
+  }
 
   same(cell[0], cell[1], "the nearest prototype");
   same(out[0], out[1], "forward");

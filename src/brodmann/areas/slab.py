@@ -190,18 +190,25 @@ class Slab(nn.Module):
                 f"that keeps {', '.join(follower.state) or 'nothing'}: build it with Slab(..., shape.update)."
             )
         groups = served.groups
-        if self._called_again and groups.complete:  # to leave some out, numbers were read: nothing is recorded then
-            area, areas = groups.area, groups.areas
-            replayed(self._learn_again, delta, x, area, areas, slot, lr, decay, *(follower or ()), moves=True)
+        if self._called_again:
+            chosen = groups.area, groups.areas, groups.apart
+            replayed(self._learn_again, delta, x, *chosen, slot, lr, decay, *(follower or ()), moves=True)
         else:
             self._learn(served, delta, x, lr, decay, follower)
 
     def _learn_again(
-        self, delta: Tensor, x: Tensor, area: Tensor | None, areas: int, slot: Tensor | None, *numbers: Any
+        self,
+        delta: Tensor,
+        x: Tensor,
+        area: Tensor | None,
+        areas: int,
+        apart: frozenset[int],
+        slot: Tensor | None,
+        *numbers: Any,
     ) -> None:
         """As `learn`, with what makes the groups and the follower."""
         lr, decay, *follower = numbers
-        groups = Groups.single(len(x), x.device) if area is None else Groups.of(area, areas)
+        groups = Groups.single(len(x), x.device) if area is None else Groups.of(area, areas, apart)
         self._learn(Served(groups, slot), delta, x, lr, decay, Target(*follower) if follower else None)
 
     def _learn(

@@ -34,26 +34,31 @@ int64_t brodmann_pairs() {
 #endif
 }
 
-// Sorts the rows by area, stably: fills order (rows), present and bounds; returns the number of areas that have rows, or
-// -1 where one is no area.
-int64_t brodmann_group(const int64_t* area, int64_t rows, int64_t areas, int64_t* order, int64_t* present,
-                       int64_t* bounds) {
+// Sorts the rows by area, stably, those of `apart` areas behind all others: fills order (rows), and present and bounds of
+// the others; returns how many of these have rows, or -1 where a row's area is none.
+int64_t brodmann_group(const int64_t* area, int64_t rows, int64_t areas, const int64_t* apart, int64_t many,
+                       int64_t* order, int64_t* present, int64_t* bounds) {
   std::vector<int64_t> next(areas, 0);
   for (int64_t row = 0; row < rows; ++row) {
     if (area[row] < 0 || area[row] >= areas) return -1;
     ++next[area[row]];
   }
+  for (int64_t k = 0; k < many; ++k) next[apart[k]] *= -1;
   int64_t count = 0, start = 0;
   for (int64_t index = 0; index < areas; ++index) {
     const int64_t here = next[index];
+    if (here <= 0) continue;
     next[index] = start;
-    if (here) {
-      present[count] = index;
-      bounds[count++] = start;
-      start += here;
-    }
+    present[count] = index;
+    bounds[count++] = start;
+    start += here;
   }
   bounds[count] = start;
+  for (int64_t k = 0; k < many; ++k) {
+    const int64_t here = -next[apart[k]];
+    next[apart[k]] = start;
+    start += here;
+  }
   for (int64_t row = 0; row < rows; ++row) order[next[area[row]]++] = row;
   return count;
 }
@@ -82,7 +87,7 @@ int64_t brodmann_lacks(const int64_t* area, int64_t rows, const int64_t* slots) 
   } \
   int64_t brodmann_cross_entropy_##NAME(int64_t rows, int64_t classes, const C* output, const int64_t* target, \
                                         double smoothing, C* error, C* loss) { \
-    return cross_entropy<C>(rows, classes, output, target, C(smoothing), error, loss); \
+    return cross_entropy<C>(rows, classes, output, target, C(smoothing), error, loss) ? 0 : -1; \
   }
 
 BRODMANN_WITHOUT_AREAS(float32, float)

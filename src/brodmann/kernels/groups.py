@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -22,12 +21,13 @@ class Groups:
     Attributes:
         present: Areas that have rows, ascending, (groups,) int64.
         bounds: Group k owns the positions ``bounds[k]`` to ``bounds[k + 1] - 1`` of the order, (groups + 1,) int64.
-        order: Row at each position, (rows,) int64, or fewer `without` some areas; None if the order is that of the rows
-            (one area).
+        order: Row at each position, (rows,) int64; rows that belong to no group come last. None if the order is that of
+            the rows (one area).
         rows: Number of rows in all.
         areas: How many areas there are to choose from; `present` lie below.
         count: Number of groups.
         area: Area of each row, (rows,) int64; None if all rows are in area 0.
+        apart: Areas whose rows belong to no group, see `without`.
     """
 
     present: Tensor
@@ -37,6 +37,7 @@ class Groups:
     areas: int
     count: int
     area: Tensor | None = None
+    apart: frozenset[int] = frozenset()
 
     @staticmethod
     @lru_cache(maxsize=64)  # a training run has one size of batch, or two
@@ -48,8 +49,10 @@ class Groups:
         return Groups(numbers[:1], numbers[1:], None, rows, 1, 1)
 
     @staticmethod
-    def of(area: Tensor, areas: int) -> Groups:
+    def of(area: Tensor, areas: int, apart: frozenset[int] = frozenset()) -> Groups:
         """Groups rows by their area, (rows,) int64 with values in [0, areas); rows of an area keep their order.
+
+        Those of areas in ``apart`` belong to no group.
 
         Raises:
             BrodmannError: They are of another kind, or one is no area, as a user-defined router may choose.
@@ -60,7 +63,7 @@ class Groups:
                 "it with .long()."
             )
         if area.is_cpu and active():
-            groups = _sorted(area.contiguous(), areas)
+            groups = _sorted(area.contiguous(), areas, apart)
             if groups is None:
                 raise _no_areas(area, areas)
             return groups
@@ -70,10 +73,15 @@ class Groups:
             raise _no_areas(area, areas) from None
         if len(counts) > areas:
             raise _no_areas(area, areas)
+        place = torch.arange(areas, device=area.device)
+        if apart:
+            others = torch.tensor(sorted(apart), device=area.device)
+            counts[others] = 0
+            place[others] += areas  # behind all others
         present = counts.nonzero()[:, 0]
         bounds = torch.nn.functional.pad(counts[present].cumsum(0), (1, 0))
-        order = torch.argsort(area, stable=True)
-        return Groups(present, bounds, order, area.shape[0], areas, present.shape[0], area)
+        order = torch.argsort(place[area], stable=True)
+        return Groups(present, bounds, order, area.shape[0], areas, present.shape[0], area, apart)
 
     @staticmethod
     def joined(several: Sequence[Groups]) -> Groups:
@@ -90,24 +98,12 @@ class Groups:
 
     def without(self, areas: Collection[int]) -> Groups:
         """Returns the groups of all other areas: the rows of these stay where they lie, and belong to no group."""
-        kept = [segment for segment in self.segments if segment[0] not in areas]
-        if len(kept) == self.count:
-            return self
-        order = torch.arange(self.rows, device=self.bounds.device) if self.order is None else self.order
-        present = self.present.new_tensor([area for area, _, _ in kept])
-        bounds = self.bounds.new_tensor([0, *accumulate(stop - start for _, start, stop in kept)])
-        order = torch.cat([order[:0], *(order[start:stop] for _, start, stop in kept)])
-        return replace(self, present=present, bounds=bounds, order=order, count=len(kept))
+        return Groups.of(self.of_rows, self.areas, self.apart.union(areas))
 
     @property
     def of_rows(self) -> Tensor:
         """Area of each row, (rows,) int64."""
         return self.bounds.new_zeros(self.rows) if self.area is None else self.area
-
-    @property
-    def complete(self) -> bool:
-        """Whether every row belongs to a group, see `without`."""
-        return self.order is None or len(self.order) == self.rows
 
     @property
     def whole(self) -> Groups:
@@ -133,16 +129,17 @@ def _no_areas(area: Tensor, areas: int) -> BrodmannError:
     return BrodmannError(f"Expected areas from 0 to {areas - 1}, got {int(area.min())} to {int(area.max())}.")
 
 
-def _sorted(area: Tensor, areas: int) -> Groups | None:
+def _sorted(area: Tensor, areas: int, apart: frozenset[int]) -> Groups | None:
     """Groups rows by area, (rows,) int64 and contiguous, by a kernel; None if one is not in [0, areas)."""
     rows = area.shape[0]
     most = min(rows, areas)
     order, numbers = area.new_empty(rows), area.new_empty(2 * most + 1)
     present, bounds = numbers[:most], numbers[most:]
-    count = call("group", area, rows, areas, order, present, bounds)
+    others = torch.tensor(sorted(apart), device="cpu") if apart else None
+    count = call("group", area, rows, areas, others, len(apart), order, present, bounds)
     if count < 0:
         return None
     if (recorder := recorder_here()) is not None:
         recorder.keep_from_operations(numbers)
     now = int(count)
-    return Groups(present[:now], bounds[: now + 1], order, rows, areas, count, area)
+    return Groups(present[:now], bounds[: now + 1], order, rows, areas, count, area, apart)

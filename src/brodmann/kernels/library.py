@@ -29,7 +29,7 @@ _ARGUMENTS = {
 }
 WRITTEN, RELU = -2, -1
 """Where forward and error take what they write, and the ReLU behind it: whether there is one, or its outputs."""
-_GROUP = [_POINTER, _INTEGER, _INTEGER, *[_POINTER] * 3]
+_GROUP = [_POINTER, _INTEGER, _INTEGER, _POINTER, _INTEGER, *[_POINTER] * 3]
 _NEAREST = [*[_INTEGER] * 4, *[_POINTER] * 3]
 _GATE = [*[_INTEGER] * 4, *[_POINTER] * 4, _NUMBER, _POINTER]
 _LOSS = [_INTEGER, _INTEGER, _POINTER, _POINTER, _NUMBER, _POINTER, _POINTER]

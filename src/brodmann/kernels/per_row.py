@@ -77,7 +77,7 @@ def cross_entropy(output: Tensor, target: Tensor, smoothing: float) -> tuple[Ten
     fits = call(
         "cross_entropy_" + NUMBERS[output.dtype], target.numel(), classes, output, target, smoothing, error, loss
     )
-    return (loss, error) if fits else None
+    return (loss, error) if fits >= 0 else None
 
 
 def norm(x: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:

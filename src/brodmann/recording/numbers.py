@@ -58,7 +58,8 @@ class Rate(float):
 class Answer(int):
     """A whole number that a kernel, or a function that is `replayed`, returned.
 
-    Whether that of a kernel is above 0 may be asked: it is the same each time, or the recording is left.
+    Whether that of a kernel is below 0, which says that it could not do its work, may be asked: it is the same each
+    time, or the recording is left.
     """
 
     call: int

@@ -61,7 +61,7 @@ class Program:
                     receivers[argument.call].append((arguments, place))
                     arguments[place] = int(argument)
                 elif isinstance(argument, Tensor) and takes_addresses(function):
-                    arguments[place] = argument.data_ptr()
+                    arguments[place] = _address(argument)
             if call.made is not None:
                 function, arguments, keywords = _into(function, arguments, keywords, lay(call.made))
             elif call.answer is not None:
@@ -156,6 +156,11 @@ def takes_addresses(function: Callable[..., Any]) -> bool:
     return hasattr(function, "argtypes")
 
 
+def _address(tensor: Tensor) -> int:
+    """Returns where a tensor begins, also if it is empty now, as that of the areas that have rows may be."""
+    return tensor.untyped_storage().data_ptr() + int(tensor.storage_offset()) * tensor.itemsize
+
+
 def _room(size: int) -> Tensor:
     """Returns memory, (bytes,), that begins with a cache line."""
     room = torch.empty(size + LINE, dtype=torch.uint8, device="cpu")  # whatever the default device is
@@ -172,7 +177,7 @@ def _answered(
 ) -> None:
     """Calls what returns a whole number, and passes it to the calls that take it."""
     answer = function(*arguments)
-    if takes_addresses(function) and (answer > 0) != (recorded > 0):  # a kernel that says that it could, or could not
+    if takes_addresses(function) and (answer < 0) != (recorded < 0):  # see `Answer`
         raise DoesNotFit
     for others, place in receivers:
         others[place] = answer

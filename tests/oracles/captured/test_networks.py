@@ -40,12 +40,23 @@ def test_rules_without_a_kernel_move_whatever_there_is(rule: UpdateRule, body: s
     assert pair.captured, pair.step.refusal
 
 
-@pytest.mark.parametrize("rule", [Adam(), Muon()], ids=lambda rule: type(rule).__name__)
-def test_protected_areas_stay_as_they_are_where_a_recording_is_given_up(rule: UpdateRule) -> None:
-    pair = Pair(network_of(update=rule)).learn()
-    pair.change(lambda network: setattr(network, "protected_areas", [0, 1]))
-    pair.learn(12)
-    assert not pair.captured
+@pytest.mark.filterwarnings("ignore:Every area that samples can go to is protected")
+@pytest.mark.parametrize(
+    ("rule", "options"),
+    [
+        (Adam(decay=0.1), {"routing": "layer", "feedback": "kolen-pollack-per-area"}),
+        (SGD(momentum=0.9), {"depth": 2, "storage": "bfloat16", "shared": "off"}),
+        (Muon(), {"depth": 2, "router": GROWING}),
+        (RLS(), {"depth": 2, "shared": "off", "pooling": 0.1}),
+    ],
+    ids=str,
+)
+def test_protected_areas_stay_as_they_are_in_captured_steps(rule: UpdateRule, options: dict[str, Any]) -> None:
+    for areas, rows in (([0, 1, 4], 1), ([1, 2], 4), (range(6), 4)):  # the only sample's area is protected now and then
+        network = network_of(areas=6, update=rule, **options)
+        network.protected_areas = areas
+        pair = Pair(network).learn(12, rows)
+        assert pair.captured, pair.step.refusal
 
 
 @pytest.mark.parametrize("areas", [1, 4])
