@@ -65,14 +65,17 @@ template <class C, class W>
 void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
   std::vector<int64_t> area(rows), order(rows), present(std::min(rows, areas)), bounds(present.size() + 1);
   for (auto& choice : area) choice = below(areas);
+  const int64_t count = brodmann_group(area.data(), rows, areas, nullptr, 0, order.data(), present.data(), bounds.data());
   std::vector<int64_t> slots(areas), apart;
+  for (int64_t index = 0; index < areas; ++index) slots[index] = areas - 1 - index;
+  const Groups groups{count, present.data(), bounds.data(), order.data(), below(2) ? slots.data() : nullptr};
   for (int64_t index = 0; index < areas; ++index) {
     if (below(4) == 0) apart.push_back(index);
   }
-  const int64_t count = brodmann_group(area.data(), rows, areas, apart.data(), apart.size(), order.data(),
-                                       present.data(), bounds.data());
-  for (int64_t index = 0; index < areas; ++index) slots[index] = areas - 1 - index;
-  const Groups groups{count, present.data(), bounds.data(), order.data(), below(2) ? slots.data() : nullptr};
+  auto order_of_others = order, present_of_others = present, bounds_of_others = bounds;
+  const int64_t left = brodmann_group(area.data(), rows, areas, apart.data(), apart.size(), order_of_others.data(),
+                                      present_of_others.data(), bounds_of_others.data());
+  const Groups others{left, present_of_others.data(), bounds_of_others.data(), order_of_others.data(), groups.slots};
 
   const auto x = numbers<C>(rows * inputs), delta = numbers<C>(rows * outputs), bias = numbers<C>(areas * outputs);
   const auto weight = numbers<W>(areas * outputs * inputs);
@@ -100,9 +103,11 @@ void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
       const Rule rule{kind, 0.9, 0.99, 1e-8};
       for (const bool both : {false, true}) {
         auto &first = moved[pass][0], &second = moved[pass][1];
-        const Moves<C, W> moves(rule, first.target(), both ? second.target() : Target<C, W>{}, groups);
-        update(threads, groups, inputs, outputs, delta.data(), x.data(), moves);
-        update_bias<C>(groups, outputs, delta.data(), {rule, moved_bias[pass].target(), {}, groups});
+        for (const Groups& moving : {groups, others}) {
+          const Moves<C, W> moves(rule, first.target(), both ? second.target() : Target<C, W>{}, moving);
+          update(threads, moving, inputs, outputs, delta.data(), x.data(), moves);
+          update_bias<C>(moving, outputs, delta.data(), {rule, moved_bias[pass].target(), {}, moving});
+        }
         move_by<C, W>(threads, only, areas * outputs * inputs, gradient.data(), {rule, first.target(), {}, only});
       }
     }

@@ -34,7 +34,7 @@ class Steering(NamedTuple):
         Samples of weight 0 recruit none: they count as if they were not there.
         """
         router, weight = self.router, context.weight
-        if isinstance(router, Recruiting) and context.lr_of(self.layer) > 0 and asked(lambda: router.recruits):
+        if isinstance(router, Recruiting) and context.lr_of(self.layer) > 0 and asked(router, "recruits"):
             replayed(self._recruit, router, x, weight, moves=True)
             for part in self._area_maps():
                 part.stay_here()

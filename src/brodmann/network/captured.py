@@ -33,10 +33,9 @@ class Captured:
 
     Calls stay ordinary ones if an observer or a rate of 0 is given; if a batch is not contiguous; if a batch or an
     output is more than one tensor, or on a GPU; without compiled kernels; under autocast and hooks; if autograd
-    follows; while another thread makes a call; for batches of a ninth size; and if a step reads its own numbers: areas
-    that are still recruited at several places of a step, dropout in `Recomputed`, a loss of your own that does.
-    `refusal` says why a call was an ordinary one. Update rules without a compiled kernel (`Muon`, `RLS`, one of your
-    own) are called in every step, as they are.
+    follows; while another thread makes a call; for batches of a ninth size; and if a step reads its own numbers:
+    dropout in `Recomputed`, a loss of your own that does. `refusal` says why a call was an ordinary one. Update rules
+    without a compiled kernel (`Muon`, `RLS`, one of your own) are called in every step, as they are.
 
     Source: CUDA graphs, which do the same on GPUs; for steps in place, our choice.
 

@@ -198,7 +198,8 @@ class Learning(Adjustable):
             return self._checked_error(output, x, target, weight)
 
         with self._computing(x):
-            if self._recruiting and asked(lambda: any(router.recruits for router in self._recruiting)):
+            recruiting = [asked(router, "recruits") for router in self._recruiting]  # before any of them does
+            if any(recruiting):
                 error_of(self.body(x))  # a step that is refused must recruit nothing
             output, trace = trace_of(self.body, x, context)
             return Pending(output, trace, context), *error_of(output)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 
 class DoesNotFit(Exception):  # noqa: N818  # no error: what was recorded does not fit these inputs
     """What was recorded goes another way for these inputs. Nothing has moved yet."""
@@ -13,7 +11,7 @@ class Outdated(DoesNotFit):
     """What was recorded goes another way from now on. Nothing has moved yet."""
 
 
-def ask_again(question: Callable[[], bool], answer: bool) -> None:
+def ask_again(part: object, question: str, answer: bool) -> None:
     """Raises an `Outdated` where a question is answered otherwise than it was."""
-    if question() != answer:
+    if getattr(part, question) != answer:
         raise Outdated

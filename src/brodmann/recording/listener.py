@@ -29,8 +29,8 @@ class Listener(Protocol):
     def run(self, function: Callable[..., Any], arguments: tuple[Any, ...], *, moves: bool) -> Any:
         """Makes a call with plain numbers and takes note of it, but not of what goes on inside."""
 
-    def ask(self, question: Callable[[], bool]) -> bool:
-        """Asks what decides which calls are made."""
+    def ask(self, part: object, question: str) -> bool:
+        """Asks what decides which calls are made, see `asked`."""
 
     def keep_from_operations(self, tensor: Tensor) -> None:
         """Takes note that how much of a tensor counts depends on an answer: only kernels may take it."""
@@ -67,7 +67,10 @@ def replayed(function: Callable[..., T], *arguments: Any, moves: bool = False) -
     return function(*arguments) if listener is None else listener.run(function, arguments, moves=moves)
 
 
-def asked(question: Callable[[], bool]) -> bool:
-    """Asks what decides which calls are made, before anything has moved; another answer later ends a recording."""
+def asked(part: object, question: str) -> bool:
+    """Asks what decides which calls are made, ``part.question``; another answer in a later step ends a recording.
+
+    A step is recorded only if this is first asked before anything has moved. Within the step the answer stays the same.
+    """
     listener = recorder_here()
-    return question() if listener is None else listener.ask(question)
+    return getattr(part, question) if listener is None else listener.ask(part, question)

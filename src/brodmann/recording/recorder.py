@@ -78,6 +78,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._state = {_storage_of(tensor) for tensor in state}
         self._piece_of: dict[int, int] = {}
         self._alive: list[StorageWeakRef] = []  # so that no other memory gets the identity of one that was freed
+        self._answers: dict[tuple[object, str], bool] = {}
         self._inside = False
 
     @contextmanager
@@ -161,13 +162,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         plain = [part.plain if isinstance(part, Rate) else part for part in arguments]
         return self.hear(function, arguments, self._unheard(function, *plain), moves=moves)
 
-    def ask(self, question: Callable[[], bool]) -> bool:
+    def ask(self, part: object, question: str) -> bool:
         """See `Listener.ask`."""
-        if any(call.moves for call in self.calls):
-            self.refuse("what is computed depends on what has moved before")
-        answer: bool = self._unheard(question)
-        self.hear(partial(ask_again, question, answer), (), None)
-        return answer
+        if (part, question) not in self._answers:
+            if any(call.moves for call in self.calls):
+                self.refuse("what is computed depends on what has moved before")
+            answer = self._answers[part, question] = self._unheard(getattr, part, question)
+            self.hear(partial(ask_again, part, question, answer), (), None)
+        return self._answers[part, question]
 
     def _unheard(self, function: Callable[..., Any], *arguments: Any) -> Any:
         before, self._inside = self._inside, True

@@ -121,13 +121,33 @@ def test_areas_are_recruited_by_the_same_samples_and_steps_stay_captured() -> No
     assert not router.recruits
 
 
-def test_layers_that_recruit_for_themselves_are_captured_once_they_have_done_so() -> None:
-    router = partial(Recruiting, novelty=0.9, dimension=3)
-    layers = [AreaLinear(5, 4, areas=2, feedback=None, router=router), AreaLinear(4, 3, areas=2, router=router)]
+def recruiting(inputs: int, outputs: int) -> AreaLinear:
+    """Builds a layer whose router recruits areas for itself."""
+    router = partial(Recruiting, novelty=0.95, dimension=3)
+    return AreaLinear(inputs, outputs, areas=8, router=router, update=Adam(decay=0.1))
+
+
+RECRUITING: dict[str, Callable[[], Layer]] = {
+    "two layers": lambda: Sequential(recruiting(5, 4), Local(nn.ReLU()), recruiting(4, 3)),
+    "a layer in two places": lambda: Graph(
+        {"once": (recruiting(5, 5), "input"), "twice": ("once", "once"), "out": (recruiting(5, 3), "twice")}
+    ),
+    "steps": lambda: Sequential(
+        Local(nn.Unflatten(1, (5, 1))),
+        Recurrent(recruiting(1, 4), recruiting(4, 4), Elman()),
+        Local(partial(torch.select, dim=1, index=-1)),
+        recruiting(4, 3),
+    ),
+}
+
+
+@pytest.mark.parametrize("body", RECRUITING)
+def test_areas_are_recruited_at_several_places_of_a_captured_step(body: str) -> None:
     torch.manual_seed(0)
-    pair = Pair(Network(Sequential(layers[0], Local(nn.ReLU()), layers[1]))).learn(2, rows=1)
-    assert "depends on what has moved before" in pair.step.refusal
-    assert pair.learn(12, rows=1).captured
+    pair = Pair(Network(RECRUITING[body]())).learn(2, rows=1)
+    assert pair.captured, pair.step.refusal
+    pair.learn(12, rows=1)
+    assert not all(router.recruits for _, router in routers(pair.network))
 
 
 @pytest.mark.parametrize("flaw", ["a target", "a number"])
