@@ -19,12 +19,16 @@ from brodmann import (
     Captured,
     CrossEntropy,
     DivergenceError,
+    Graph,
+    Layer,
     Local,
     Network,
+    Recurrent,
     Sequential,
     mlp,
     stream_mlp,
 )
+from brodmann.layers.cells import Elman
 from brodmann.network import routers
 from brodmann.routing import Recruiting, conflict
 from brodmann.updates import UpdateRule

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from brodmann import RLS, Adam, BinaryCrossEntropy, MeanSquaredError, Muon, Network, from_torch
+from brodmann import RLS, SGD, Adam, BinaryCrossEntropy, MeanSquaredError, Muon, Network, from_torch
 from brodmann.updates import UpdateRule
 
 from ..cases import BODIES, LAYERS, PATHS, RULES
