@@ -278,6 +278,109 @@ def test_a_layer_of_ones_own_that_follows_a_rule_has_its_learning_rate() -> None
     assert fixed.lr == SGD().default_lr  # what never moves follows no rule
 
 
+class Passing(Layer):
+    """Passes on what comes, but for what a subclass does to it."""
+
+    moves = False
+
+    def forward(self, x: Tensor, choice: Any = None) -> Tensor:
+        return x
+
+    def trace(self, x: Any, context: Context) -> tuple[Any, Any]:
+        return x, x
+
+    def learn(self, trace: Any, error: Tensor, context: Context) -> Any:
+        return error
+
+
+class Centring(Passing):
+    """Subtracts a mean where it should work on a copy: other layers remember the same tensor."""
+
+    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
+        x -= x.mean(0)
+        return x, None
+
+
+class Masking(Passing):
+    """Multiplies the error in place, as if nobody else read it."""
+
+    def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor:
+        error *= trace > 0
+        return error
+
+
+class Silencing(Passing):
+    """Changes the error of the output, which direct feedback below reads."""
+
+    def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor:
+        assert context.output_error is not None
+        context.output_error.zero_()
+        return 1.0 * error
+
+
+@pytest.mark.parametrize(
+    ("layer", "method"), [(Centring, "trace"), (Masking, "learn"), (Silencing, "learn")], ids=lambda value: str(value)
+)
+def test_a_layer_of_ones_own_must_not_change_what_others_read(layer: Callable[[], Layer], method: str) -> None:
+    """The other branch of a sum gets the very same error; a ReLU below remembers the very tensor that it returned."""
+    branches = {
+        "map": (AreaLinear(6, 3, areas=1, feedback=None), "input"),
+        "active": (Local(nn.ReLU()), "map"),
+        "own": (layer(), "active"),
+        "sum": (torch.add, "active", "own"),
+    }
+    network = Network(Graph(branches))
+    with pytest.raises(BrodmannError, match=rf"^\w+.{method} changed in place what it was given, which others read"):
+        network.learn(X, Y)
+
+
+def test_an_error_is_shaped_as_what_came_to_a_layer_of_ones_own() -> None:
+    """An activation below would broadcast it, and learning would go on by wrong errors."""
+
+    class Sent(Passing):
+        def __init__(self, below: Any) -> None:
+            super().__init__()
+            self.answer = lambda: below
+
+        def learn(self, trace: Any, error: Tensor, context: Context) -> Any:
+            return self.answer()
+
+    def step(below: Any) -> Tensor:
+        layers = AreaLinear(6, 5, areas=1, feedback=None), Local(nn.ReLU()), Sent(below), AreaLinear(5, 3, areas=1)
+        return Network(Sequential(*layers)).learn(X, Y)
+
+    step(torch.zeros(20, 5))
+    wrong: list[tuple[Any, str]] = [
+        (torch.zeros(20, 1), r"\(20, 1\) torch.float32"),
+        (torch.zeros(20, 5).double(), r"\(20, 5\) torch.float64"),
+        ((torch.zeros(20, 5),), "tuple"),
+        (0.0, "float"),
+    ]
+    for below, came in wrong:
+        due = r"^Sent.learn should return the error of what came to the layer, \(20, 5\) torch.float32, or None, got "
+        with pytest.raises(BrodmannError, match=f"{due}{came}.$"):
+            step(below)
+
+
+def test_an_operation_of_ones_own_sends_down_an_error_for_each_value_that_it_reads() -> None:
+    class Adding(Local):
+        def learn(self, trace: Any, error: Tensor, context: Context) -> Any:
+            first, second = super().learn(trace, error, context)
+            return (first, second)[: self.sent]
+
+        sent = 2
+
+    def step(adding: Local) -> Tensor:
+        low = AreaLinear(6, 3, areas=1, feedback=None)
+        return Network(Graph({"low": (low, "input"), "sum": (adding, "low", "low")})).learn(X, Y)
+
+    adding = Adding(torch.add)
+    step(adding)
+    adding.sent = 1
+    with pytest.raises(BrodmannError, match=r"came to the layer, (\(20, 3\) torch.float32, ){2}or None, got \(20, 3\)"):
+        step(adding)
+
+
 class Hearing(Layer):
     """Passes on what comes, and keeps what it is told of the network's output."""
 

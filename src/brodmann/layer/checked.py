@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from ..checks import check_sent
+from torch import Tensor
+
+from ..checks import changes_of, check_sent, check_unmodified
 from ..errors import BrodmannError
 from ..origin import is_ours
 from ..recording import replayed
@@ -22,20 +24,79 @@ def check_layer(part: Any, place: str) -> None:
         )
 
 
+class Checked(NamedTuple):
+    """What a user-defined layer remembers, and the form in which the error below it is due.
+
+    Attributes:
+        trace: What its ``trace`` returned for its ``learn``.
+        forms: Shape and dtype of each tensor that came to it; None for whole numbers, which have no error.
+    """
+
+    trace: Any
+    forms: list[Any]
+
+
 def trace_of(layer: Any, x: Any, context: Context) -> tuple[Any, Any]:
-    """Calls ``trace`` of a layer, which may be user-defined, and checks what it returns."""
+    """Calls ``trace`` of a layer, and returns the output and what `error_through` takes.
+
+    Raises:
+        BrodmannError: A user-defined layer returned something else, or changed in place what came to it.
+    """
+    own = not is_ours(layer)
+    before = changes_of(parts_in(x)) if own else []
     traced = layer.trace(x, context)
     if not isinstance(traced, tuple) or len(traced) != 2:
         raise BrodmannError(
             f"{type(layer).__name__}.trace should return the output and what `learn` must remember, (y, trace), got "
             f"{type(traced).__name__}."
         )
-    return traced
+    if not own:
+        return traced
+    check_unmodified(f"{type(layer).__name__}.trace", parts_in(x), before)
+    return traced[0], Checked(traced[1], [_form_of(part) if _is_real(part) else None for part in parts_in(x)])
 
 
 def error_through(layer: Any, trace: Any, error: Any, context: Context) -> Any:
-    """Calls ``learn`` of a layer; returns the error below it, which is checked if the layer is user-defined."""
-    below = layer.learn(trace, error, context)
-    if below is not None and not is_ours(layer):
-        replayed(check_sent, f"{type(layer).__name__}.learn", parts_in(below), parts_in(error))
+    """Calls ``learn`` of a layer with what `trace_of` returned; returns the error below it.
+
+    Raises:
+        BrodmannError: A user-defined layer returned an error that is not shaped as what came to it, or changed in place
+            what others read after it.
+        DivergenceError: It returned values that are not finite.
+    """
+    if not isinstance(trace, Checked):
+        return layer.learn(trace, error, context)
+    name, errors = f"{type(layer).__name__}.learn", parts_in(error)
+    given = [*errors, context.output_error, context.output, context.weight, *parts_in(context.target)]
+    before = changes_of(given)
+    below = layer.learn(trace.trace, error, context)
+    check_unmodified(name, given, before)
+    if below is not None:
+        sent = parts_in(below) if len(trace.forms) > 1 else (below,)
+        _check_forms(name, sent, trace.forms)
+        replayed(check_sent, name, sent, errors)
     return below
+
+
+def _is_real(part: Any) -> bool:
+    return isinstance(part, Tensor) and part.is_floating_point()
+
+
+def _form_of(part: Any) -> Any:
+    """Returns shape and dtype of a tensor; of what is none, its class."""
+    return (tuple(part.shape), part.dtype) if isinstance(part, Tensor) else type(part).__name__
+
+
+def _check_forms(name: str, sent: tuple[Any, ...], forms: list[Any]) -> None:
+    """Raises unless there is an error for each tensor, of its form, or None: an activation would broadcast others."""
+    found = [None if part is None else _form_of(part) for part in sent]
+    fits = len(found) == len(forms)
+    if fits and all(form in (None, wanted) or wanted is None for form, wanted in zip(found, forms, strict=True)):
+        return
+    raise BrodmannError(
+        f"{name} should return the error of what came to the layer, {_as_text(forms)}, or None, got {_as_text(found)}."
+    )
+
+
+def _as_text(forms: list[Any]) -> str:
+    return ", ".join(f"{form[0]} {form[1]}" if isinstance(form, tuple) else str(form) for form in forms)

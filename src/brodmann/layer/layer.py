@@ -31,6 +31,8 @@ class Layer(nn.Module, ABC):
       `Rates` reach them, and returns ``dL/dx``, shaped like x and computed from the parameters before they moved; or
       None if nothing below learns.
 
+    What comes to them, and what the context holds, stays as it is: others read the very same tensors.
+
     Whether anything moves is asked in four ways:
 
     |      | what it holds itself              | that, and all layers inside |
