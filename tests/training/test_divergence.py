@@ -115,13 +115,15 @@ def test_one_in_eight_calls_of_partial_fit_is_watched(monkeypatch: pytest.Monkey
     assert counts == 8 * [1] + 8 * [2] + [3]
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_small_last_batch_is_no_sign_of_divergence() -> None:
-    x, y = blobs(65)  # its last batch is one sample, for which all of four units are off in most of these networks
+    x, y = blobs(65)  # its last batch is one sample, for which both units are off in some of these networks
     for seed in range(12):
         torch.manual_seed(seed)
-        Trainer(Network(mlp(5, 3, width=4, areas=1)), (x, y), None, Schedule(epochs=3, batch_size=16)).run()
+        Trainer(Network(mlp(5, 3, width=2, areas=1)), (x, y), None, Schedule(epochs=6, batch_size=16)).run()
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_small_batches_may_leave_all_units_silent(batch_size: int) -> None:
     x, y = blobs(64)

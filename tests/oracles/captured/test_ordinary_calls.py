@@ -34,10 +34,10 @@ def test_observers_and_a_rate_of_0_make_ordinary_steps() -> None:
 
 def test_inference_mode_and_autocast_make_ordinary_steps() -> None:
     pair = Pair(network_of()).learn()
-    with torch.autocast("cpu"):
-        pair.learn(2)
-    with torch.enable_grad():
-        pair.learn(2)
+    for mode in (torch.inference_mode(), torch.autocast("cpu"), torch.enable_grad()):
+        with mode:
+            pair.learn(2)
+        assert pair.captured == isinstance(mode, torch.enable_grad)
 
 
 SAMPLES, CLASSES = torch.randn(8, 5), torch.randint(3, (8,))
