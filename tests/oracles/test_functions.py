@@ -109,6 +109,22 @@ def test_bodies_that_make_masks_of_sizes_go_through_pickle() -> None:
         torch.testing.assert_close(pickle.loads(pickle.dumps(body))(x), body(x))
 
 
+def test_what_is_made_of_buffers_alone_may_be_read_by_functions_and_layers() -> None:
+    class Bent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.map, self.bend = nn.Linear(4, 4), nn.Linear(4, 4)
+            self.register_buffer("places", torch.randn(3, 4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            places = self.places[: x.shape[1]] if x.dim() < 3 else self.places * 2
+            return self.map(x) * places + x.tanh() * places + self.bend(places)  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    model, x = Bent(), torch.randn(5, 3, 4)
+    torch.testing.assert_close(from_torch(model, (3, 4), areas=1)(x), model(x).detach())
+
+
 ACTIVATION = nn.Sequential(nn.GELU(), nn.Tanh())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from ...errors import BrodmannError
 from ...layer import has_parameters
@@ -36,7 +36,7 @@ class Provenance:
         weights: Nodes that do not, but depend on parameters.
         fixed: Nodes made by functions of tensors that the network holds, and of nothing else.
         products: Nodes that multiply live values by weights.
-        dependent: Nodes that depend on the input or on tensors that the network holds, if only on their sizes.
+        dependent: Nodes that depend on the input or on parameters, if only on their sizes.
         moved: Nodes that depend on the numbers in the input, not on sizes alone.
     """
 
@@ -47,7 +47,7 @@ class Provenance:
         self.weights: set[fx.Node] = set()
         self.fixed = fixed(graph)
         self.products: set[fx.Node] = set()
-        self.dependent = reached(graph, lambda node: node is given or isinstance(held_by(root, node), Tensor))
+        self.dependent = reached(graph, lambda node: node is given or isinstance(held_by(root, node), nn.Parameter))
         self.moved = reached(graph, lambda node: node is given, reads_numbers)
 
     def note(self, node: fx.Node, values: Mapping[fx.Node, Any], module: nn.Module | None) -> None:

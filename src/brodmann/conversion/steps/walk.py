@@ -182,14 +182,16 @@ class _Walk(fx.Interpreter):
         """Returns the step that a node is, or None if it is part of those that read it.
 
         A tensor that the network holds is a step, and so is a module. A function is none if its value is no tensor
-        of real numbers, or the same whatever comes, or if only one other function reads it.
+        of real numbers, or if only one other function reads it. One whose value is always the same, such as
+        ``self.mask * 2``, is part of all functions that read it, and for modules a tensor that the network holds.
         """
-        if node.op == "get_attr":
+        always = node not in self.provenance.dependent
+        if node.op == "get_attr" or (always and any(user.op == "call_module" for user in node.users)):
             return self._held(node, self.env[node])
         module = self._module(node)
         if module is not None:
             return self._of_module(node, module)
-        if not is_real(self.env[node]) or node not in self.provenance.dependent or self._is_part(node):
+        if not is_real(self.env[node]) or always or self._is_part(node):
             return None
         operation, read = self._operation(node)
         step = self._of(node, operation, read)
