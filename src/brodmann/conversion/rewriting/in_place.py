@@ -57,7 +57,7 @@ def leave_out_writing(graph: fx.Graph, root: nn.Module, sample: Several) -> None
         if not node.users or (returns and later):
             if returns and written in numbers:
                 continue
-            if not returns or not later or not values:
+            if not returns or not values:
                 raise _overwrites(node)
             for user in later:
                 user.replace_input_with(written, node)
