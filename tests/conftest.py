@@ -11,11 +11,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import hypothesis
 import pytest
 import torch
+from hypothesis import Phase
 
 from .settings import default_dtype
 
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("patient", deadline=None)  # a busy machine is no failure
+hypothesis.settings.register_profile("brief", deadline=None, database=None, phases=[Phase.explicit, Phase.generate])
 hypothesis.settings.load_profile("patient")
 # In a shell's background it is ignored: tests send it and wait for its effect.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

@@ -200,20 +200,38 @@ CAPTURED = ("recording/", "network/unchanged.py", "kernels/fusion.py", "areas/sl
 
 
 OTHERS = {
-    "estimator": ["tests/estimator"],
-    "losses": ["tests/test_losses.py", "tests/oracles/several"],
-    "training": ["tests/training"],
+    "estimator": ["estimator"],
+    "losses": ["test_losses.py", "oracles/several"],
+    "training": ["training"],
 }
 """The tests of parts that are no matter of the oracles."""
 
 
+BRIEF = ["--hypothesis-profile=brief", "-p", "no:cacheprovider"]
+"""One failure is enough, as it was drawn, and nothing is remembered of it."""
+
+
+SOONEST = {
+    "update.h": ["kernels/test_updates.py"],
+    "moves.h": ["kernels/test_updates.py"],
+    "gate.h": ["kernels/test_per_row.py"],
+    "nearest.h": ["kernels/test_per_row.py"],
+    "loss.h": ["kernels/test_per_row.py"],
+}
+"""The tests of the kernels that find a fault in a header first; those of products for all others."""
+
+
 def tests_for(file: str) -> list[str]:
-    """The tests that must find a fault in a file: the oracles, unless it is no matter of theirs."""
+    """The tests that must find a fault in a file, the likeliest first: the oracles, unless it is no matter of theirs."""
     if file.endswith(".h"):
-        return ["tests/kernels"]
-    if file.startswith(CAPTURED):
-        return ["tests/test_recording.py", "tests/oracles"]
-    return OTHERS.get(file.split("/")[0], ["tests/oracles"])
+        paths = [*SOONEST.get(Path(file).name, ["kernels/test_products.py"]), "kernels"]
+    elif file.startswith(CAPTURED):
+        paths = ["test_recording.py", "oracles/captured", "oracles"]
+    else:
+        paths = OTHERS.get(file.split("/")[0], ["oracles"])
+    found = [Path(__file__).parent / path for path in paths]
+    files = (one for path in found for one in ([path] if path.is_file() else sorted(path.rglob("test_*.py"))))
+    return [str(one) for one in dict.fromkeys(files)]  # of a folder pytest would choose the order itself
 
 
 def main() -> int:
@@ -232,7 +250,7 @@ def main() -> int:
                 return 2
             target.write_text(text.replace(old, new))
             compiled = file.endswith(".h")
-            command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", *tests_for(file)]
+            command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", *BRIEF, *tests_for(file)]
             # The kernels would do the work of the mutated Python.
             if compiled:
                 switches = {"BRODMANN_CACHE": place}
