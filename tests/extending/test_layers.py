@@ -14,6 +14,7 @@ from brodmann import (
     SGD,
     Adam,
     AreaLinear,
+    BatchNorm,
     BrodmannError,
     Constant,
     Context,
@@ -23,7 +24,9 @@ from brodmann import (
     Local,
     Network,
     Recomputed,
+    Recurrent,
     Residual,
+    RMSNorm,
     Routed,
     Router,
     Sequential,
@@ -33,6 +36,7 @@ from brodmann import (
 from brodmann.areas import Slab
 from brodmann.feedback import Feedback, Shape, Signal
 from brodmann.layer import Layer
+from brodmann.layers import Elman
 from brodmann.rates import Rates
 
 from .parts import X, Y, body, each_of, message_of
@@ -136,6 +140,39 @@ class Scale(Layer):
         below = error * self.factor
         self.factor.sub_((error * trace).sum(0), alpha=context.lr_of(self))
         return below
+
+
+class Summed(Scale):
+    """Returns one error for all samples, which operations would broadcast, and in another dtype."""
+
+    def learn(self, trace: Any, error: Tensor, context: Context) -> Any:
+        return error.sum(0, keepdim=True).to(self.factor.dtype)
+
+
+@pytest.mark.parametrize("operation", [nn.ReLU(), RMSNorm(), nn.Identity()])
+@pytest.mark.parametrize("above", [lambda layer: layer, lambda layer: Residual(Sequential(layer))])
+def test_an_error_of_another_shape_than_the_input_is_told(operation: nn.Module, above: Any) -> None:
+    layers = AreaLinear(6, 6, feedback=None), Local(operation), above(Summed(6)), AreaLinear(6, 3)
+    with pytest.raises(BrodmannError, match=r"Summed.learn should return the error of what came to the layer, \(20, 6"):
+        Network(Sequential(*layers)).learn(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("layer", "x"),
+    [
+        (Local(nn.ReLU()), X),
+        (Local(nn.Tanh()), X),
+        (Local(RMSNorm()), X),
+        (BatchNorm(6), X),
+        (Recurrent(AreaLinear(6, 4), AreaLinear(4, 4), Elman()), X.reshape(4, 5, 6)),
+    ],
+)
+def test_a_layer_called_alone_takes_only_errors_of_its_output(layer: Layer, x: Tensor) -> None:
+    context = Network(body()).context(Y, lr=0.0)
+    for wrong in (lambda y: y[:2], lambda y: y[:1], lambda y: y.double(), lambda y: y[..., :1], lambda y: y.sum()):
+        y, trace = layer.trace(x, context)
+        with pytest.raises(BrodmannError, match="Expected an error of shape .*, like the output, got "):
+            layer.learn(trace, wrong(y), context)
 
 
 def test_what_only_learning_reads_is_stored_but_not_active() -> None:

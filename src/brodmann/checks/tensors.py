@@ -56,6 +56,24 @@ def check_dtype(x: Tensor, expected: torch.dtype) -> None:
         )
 
 
+def form_of(value: Any) -> str:
+    """Returns shape and dtype of a tensor, or the type of anything else, for a message."""
+    return f"{tuple(value.shape)} {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+
+
+def check_error(error: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """Checks that an error is one of an output of this shape and dtype; raises a `BrodmannError`.
+
+    Operations would broadcast one of another shape, and kernels read past its end.
+    """
+    if not isinstance(error, Tensor) or error.shape != shape or error.dtype != dtype:
+        check_tensors(error=error)
+        raise BrodmannError(
+            f"Expected an error of shape {tuple(shape)} and {dtype}, like the output, got {tuple(error.shape)} "
+            f"{error.dtype}."
+        )
+
+
 def all_finite(values: Tensor) -> bool:
     """Whether no value is NaN or infinite; `torch.isfinite` takes fifteen times as long, and more memory than all."""
     if values.numel() == 0 or not values.is_floating_point():

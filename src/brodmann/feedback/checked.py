@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checks import changes_of, check_sent, check_unmodified
+from ..checks import changes_of, check_sent, check_unmodified, form_of
 from ..errors import BrodmannError, lacks_memory
 from ..generators import Draws
 from ..origin import is_ours, package_of
@@ -108,9 +108,9 @@ def _check_form(matrix: Any, form: tuple[int, int], weight: Tensor | None, name:
     kind = torch.float32 if weight is None else computing(weight.dtype)
     fits = isinstance(matrix, Tensor) and matrix.shape == form and matrix.is_floating_point()
     if not fits or (weight is not None and matrix.dtype not in (weight.dtype, kind)):
-        came = f"{tuple(matrix.shape)} {matrix.dtype}" if isinstance(matrix, Tensor) else type(matrix).__name__
         raise BrodmannError(
-            f"{name} should return the matrix by which errors go down, (out, in) = {form} {kind}, or None, got {came}."
+            f"{name} should return the matrix by which errors go down, (out, in) = {form} {kind}, or None, got "
+            f"{form_of(matrix)}."
         )
 
 
@@ -127,8 +127,7 @@ def error_below(feedback: Feedback, signal: Signal) -> Tensor:
             f"{name}.error failed for rows {tuple(x.shape)} and a delta {tuple(signal.delta.shape)}: {error}"
         ) from error
     if not isinstance(below, Tensor) or below.shape != x.shape or below.dtype != x.dtype:
-        came = f"{tuple(below.shape)} {below.dtype}" if isinstance(below, Tensor) else type(below).__name__
-        raise BrodmannError(f"{name}.error should return the error below, {tuple(x.shape)} {x.dtype}, got {came}.")
+        raise BrodmannError(f"{name}.error should return the error below, {form_of(x)}, got {form_of(below)}.")
     if not is_ours(feedback):
         check_unmodified(f"{name}.error", signal.tensors(), before)
         replayed(check_sent, f"{name}.error", [below], [x, signal.delta])

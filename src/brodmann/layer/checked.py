@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ..checks import changes_of, check_sent, check_unmodified
+from ..checks import changes_of, check_sent, check_unmodified, form_of
 from ..errors import BrodmannError
 from ..origin import is_ours
 from ..recording import replayed
@@ -33,7 +33,7 @@ class Checked(NamedTuple):
     """
 
     trace: Any
-    forms: list[Any]
+    forms: list[str | None]
 
 
 def trace_of(layer: Any, x: Any, context: Context) -> tuple[Any, Any]:
@@ -53,7 +53,7 @@ def trace_of(layer: Any, x: Any, context: Context) -> tuple[Any, Any]:
     if not own:
         return traced
     check_unmodified(f"{type(layer).__name__}.trace", parts_in(x), before)
-    return traced[0], Checked(traced[1], [_form_of(part) if _is_real(part) else None for part in parts_in(x)])
+    return traced[0], Checked(traced[1], [form_of(part) if _is_real(part) else None for part in parts_in(x)])
 
 
 def error_through(layer: Any, trace: Any, error: Any, context: Context) -> Any:
@@ -82,21 +82,13 @@ def _is_real(part: Any) -> bool:
     return isinstance(part, Tensor) and part.is_floating_point()
 
 
-def _form_of(part: Any) -> Any:
-    """Returns shape and dtype of a tensor; of what is none, its class."""
-    return (tuple(part.shape), part.dtype) if isinstance(part, Tensor) else type(part).__name__
-
-
-def _check_forms(name: str, sent: tuple[Any, ...], forms: list[Any]) -> None:
+def _check_forms(name: str, sent: tuple[Any, ...], forms: list[str | None]) -> None:
     """Raises unless there is an error for each tensor, of its form, or None: an activation would broadcast others."""
-    found = [None if part is None else _form_of(part) for part in sent]
+    found = [None if part is None else form_of(part) for part in sent]
     fits = len(found) == len(forms)
     if fits and all(form in (None, wanted) or wanted is None for form, wanted in zip(found, forms, strict=True)):
         return
     raise BrodmannError(
-        f"{name} should return the error of what came to the layer, {_as_text(forms)}, or None, got {_as_text(found)}."
+        f"{name} should return the error of what came to the layer, {', '.join(map(str, forms))}, or None, got "
+        f"{', '.join(map(str, found))}."
     )
-
-
-def _as_text(forms: list[Any]) -> str:
-    return ", ".join(f"{form[0]} {form[1]}" if isinstance(form, tuple) else str(form) for form in forms)

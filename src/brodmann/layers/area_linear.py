@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..areas import AreaMap, Slab
 from ..areas.starts import start_of
 from ..autograd import followed, unrecorded
-from ..checks import check_input, check_real, check_switch, check_whole
+from ..checks import check_error, check_input, check_real, check_switch, check_whole
 from ..errors import BrodmannError
 from ..feedback import Feedback, KolenPollack, Shape, Signal, build_feedback, error_below
 from ..held import Held
@@ -312,11 +312,7 @@ class AreaLinear(Maps):
 
     def check_error(self, error: Tensor, leading: tuple[int, ...], x: Tensor) -> None:
         """Checks that an error is one of the output, (*leading, out), for x; raises a `BrodmannError`."""
-        if error.shape != (*leading, self.out_features) or error.dtype != x.dtype:
-            raise BrodmannError(
-                f"Expected an error of shape {(*leading, self.out_features)} and {x.dtype}, like the output, got "
-                f"{tuple(error.shape)} {error.dtype}."
-            )
+        check_error(error, (*leading, self.out_features), x.dtype)
 
     def split(self, area: int, cells: Iterable[int] | None = None) -> int:
         """Splits an area by cloning: no output changes. See `Router.split`; the layer must own its router."""

@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..autograd import unrecorded
-from ..checks import check_positive, check_real, check_switch, check_whole
+from ..checks import check_error, check_positive, check_real, check_switch, check_whole
 from ..errors import BrodmannError
 from ..layer import Context, Layer
 from ..routing import Chosen
@@ -27,6 +27,7 @@ class BatchNormTrace(NamedTuple):
         root: ``1 / sqrt(v + eps)`` of the batch, (features,); empty unless `several`.
         running: Running mean and variance as they are after this step, (features,) each.
         several: Whether it used statistics of the batch, from several values of each feature.
+        shape: Shape of the input.
     """
 
     x: Tensor
@@ -34,6 +35,7 @@ class BatchNormTrace(NamedTuple):
     root: Tensor
     running: tuple[Tensor, Tensor]
     several: bool
+    shape: tuple[int, ...]
 
 
 class BatchNorm(Layer):
@@ -151,11 +153,12 @@ class BatchNorm(Layer):
         momentum = 1.0 / (1 + int(self.batches)) if self.momentum is None else self.momentum
         gain, shift = self._weights
         y, of_batch, root = torch.native_batch_norm(rows, gain, shift, mean, variance, several, momentum, self.eps)
-        return _as_it_came(y, x.shape), BatchNormTrace(rows, of_batch, root, (mean, variance), several)
+        return _as_it_came(y, x.shape), BatchNormTrace(rows, of_batch, root, (mean, variance), several, x.shape)
 
     @unrecorded
     def learn(self, trace: BatchNormTrace, error: Tensor, context: Context) -> Tensor:
         """Error pass: error shaped as x; moves gain, shift and statistics; returns the error of x."""
+        check_error(error, trace.shape, trace.x.dtype)
         gain, _ = self._weights
         below, of_gain, of_shift = torch.ops.aten.native_batch_norm_backward(
             _as_image(error),

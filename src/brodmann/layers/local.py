@@ -6,18 +6,33 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..autograd import as_leaf, ordinary, unrecorded
+from ..checks import check_error
 from ..errors import BrodmannError, lacks_memory
 from ..held import Held
 from ..kernels.per_row import norm, norm_down
 from ..layer import Context, Layer
 from ..routing import Chosen
+
+
+class LocalTrace(NamedTuple):
+    """What a `Local` remembers of one forward pass.
+
+    Attributes:
+        pull_back: Turns the error of the output into that of what came, or of each tensor that came.
+        shape: Shape of the output.
+        dtype: Its dtype.
+    """
+
+    pull_back: Callable[[Tensor], Any]
+    shape: tuple[int, ...]
+    dtype: torch.dtype
 
 
 class Local(Layer):
@@ -89,11 +104,12 @@ class Local(Layer):
         return self.operation(*x) if isinstance(x, tuple) else self.operation(x)
 
     @unrecorded
-    def trace(self, x: Tensor | tuple[Tensor, ...], context: Context) -> tuple[Tensor, Any]:
+    def trace(self, x: Tensor | tuple[Tensor, ...], context: Context) -> tuple[Tensor, LocalTrace]:
         """Learning forward pass: dropout on."""
         if self._known:
             operation: Any = self.operation
-            return _relu(x) if isinstance(operation, nn.ReLU) else operation.with_pull_back(x)
+            y, pull_back = _relu(x) if isinstance(operation, nn.ReLU) else operation.with_pull_back(x)
+            return y, LocalTrace(pull_back, y.shape, y.dtype)
         module = self.operation if isinstance(self.operation, nn.Module) else None
         with torch.inference_mode(False), torch.enable_grad():
             leaves = [as_leaf(part) for part in (x if isinstance(x, tuple) else (x,))]
@@ -112,7 +128,7 @@ class Local(Layer):
             raise self._cannot_follow(f"it returned {type(y).__name__}")
         if not y.is_floating_point() and any(leaf.requires_grad for leaf in leaves):
             raise self._cannot_follow(f"it returned {y.dtype}")
-        return y.detach(), partial(_pull_back, y, leaves)
+        return y.detach(), LocalTrace(partial(_pull_back, y, leaves), y.shape, y.dtype)
 
     def _cannot_follow(self, reason: str) -> BrodmannError:
         return BrodmannError(
@@ -125,10 +141,11 @@ class Local(Layer):
         return "" if isinstance(self.operation, nn.Module) else _name_of(self.operation)
 
     @unrecorded
-    def learn(self, trace: Any, error: Tensor, context: Context) -> Any:
+    def learn(self, trace: LocalTrace, error: Tensor, context: Context) -> Any:
         """Carries the error through the derivative; returns one for each tensor that came, None for whole numbers."""
+        check_error(error, trace.shape, trace.dtype)
         try:
-            return trace(error)
+            return trace.pull_back(error)
         except RuntimeError as failure:  # from an operation that PyTorch knows no derivative of
             if lacks_memory(failure):
                 raise

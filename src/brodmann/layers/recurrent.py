@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..autograd import unrecorded
+from ..checks import check_error
 from ..errors import BrodmannError
 from ..kernels import Groups
 from ..layer import Container, Context
@@ -107,6 +108,7 @@ class Recurrent(Container):
     @unrecorded
     def learn(self, trace: RecurrentTrace, error: Tensor, context: Context) -> Tensor | None:
         """Error pass, from the last step to the first: error (batch, steps, units); returns that of x, or None."""
+        check_error(error, (*trace.inputs.leading, self.units), trace.inputs.x.dtype)
         later = nothing, *_ = self._first(error)
         of_inputs, of_states = [], []
         for arrived, of_state in zip(reversed(error.unbind(1)), reversed(trace.states), strict=True):
