@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from brodmann import BrodmannError, CrossEntropy, Network
+from brodmann import BrodmannError, CrossEntropy, DivergenceError, Network
 
 from .parts import X, Y, body, each_of, message_of
 
@@ -24,6 +24,19 @@ class Floating:
 
     def value_and_error(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Any:
         return 3.0, torch.ones_like(output)
+
+
+class Knowing:
+    """A loss that is wrong about its derivative."""
+
+    def __init__(self, wrong: Callable[[Tensor], Any]) -> None:
+        self.wrong = wrong
+
+    def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        return output.sum()
+
+    def value_and_error(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Any:
+        return output.sum(), self.wrong(torch.ones_like(output))
 
 
 class Trained(nn.Module):
@@ -61,6 +74,20 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (
         lambda: Network(body(), Floating()).learn(X, Y),
         "Expected a loss that returns a tensor with one number, got 3.0.",
+    ),
+    (
+        lambda: Network(body(), Knowing(lambda error: error.sum(0))).learn(X, Y),
+        "Knowing.value_and_error should return the value and dL/d output, (20, 3) torch.float32, got (3,) "
+        "torch.float32.",
+    ),
+    (
+        lambda: Network(body(), Knowing(lambda error: None)).learn(X, Y),
+        "Knowing.value_and_error should return the value and dL/d output, (20, 3) torch.float32, got NoneType.",
+    ),
+    (
+        lambda: Network(body(), Knowing(lambda error: (error, error))).learn(X, Y),
+        "Knowing.value_and_error should return the value and dL/d output, (20, 3) torch.float32, got (20, 3) "
+        "torch.float32, (20, 3) torch.float32.",
     ),
 ]
 
@@ -130,6 +157,14 @@ def test_losses_of_ones_own_with_weights(loss: Any) -> None:
     plain = Network(body())
     assert torch.allclose(own.learn(X, Y, weight), plain.learn(X, Y, weight))
     assert torch.allclose(own.learn(X, Y), plain.learn(X, Y))
+
+
+def test_a_derivative_that_is_not_finite_moves_nothing() -> None:
+    network = Network(body(), Knowing(lambda error: error / 0))
+    before = network(X)
+    with pytest.raises(DivergenceError, match="but its derivative with respect to the output is not finite"):
+        network.learn(X, Y)
+    assert torch.equal(network(X), before)
 
 
 def test_a_loss_of_pytorch_with_options() -> None:

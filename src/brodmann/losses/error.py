@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ..autograd import as_leaf, ordinary
-from ..checks import all_finite
+from ..checks import all_finite, form_of
 from ..errors import BrodmannError, DivergenceError
+from ..origin import is_ours
 from ..recording import replayed
 from ..several import Several, in_form_of, of_each, parts_in
 from .builtin import Loss
@@ -33,7 +34,10 @@ def error_and_loss(loss: Loss, output: Several, target: Several, weight: Tensor 
     if exact is not None:
         with torch.no_grad():
             value, error = exact(output, target, weight)
-        return error, one_number(value)
+        value = one_number(value)
+        if not is_ours(loss):
+            _check_own(loss, error, output, value)
+        return error, value
     with torch.inference_mode(False), torch.enable_grad():
         leaf = of_each(as_leaf, output)
         leaves = parts_in(leaf)
@@ -54,6 +58,16 @@ def error_and_loss(loss: Loss, output: Several, target: Several, weight: Tensor 
         value = value.detach()
         replayed(check_derivative, value, errors)
         return in_form_of(leaf, errors), value
+
+
+def _check_own(loss: Loss, error: Any, output: Several, value: Tensor) -> None:
+    """Raises if the derivative that a user-defined loss knows is not one of the output, or not finite."""
+    wanted, came = (", ".join(map(form_of, parts_in(parts))) for parts in (output, error))
+    if came != wanted:
+        raise BrodmannError(
+            f"{name_of_loss(loss)}.value_and_error should return the value and dL/d output, {wanted}, got {came}."
+        )
+    replayed(check_derivative, value, parts_in(error))
 
 
 def _trains_others(value: Tensor, outputs: Iterable[Tensor]) -> bool:
