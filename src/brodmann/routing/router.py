@@ -258,7 +258,8 @@ class Router(nn.Module):
                 x, delta = counted(weights_of_rows(weight, len(x)), x, delta)
             self.projection.learn(delta, x, route.groups, lr, 0.0)
         if self.balance_rate:
-            load = torch.bincount(route.cell, minlength=self.cells).to(self.balance.dtype)
+            ones = torch.ones_like(route.cell)  # no bincount, whose size depends on numbers: recordings cannot hold it
+            load = torch.zeros_like(self.partition).index_add_(0, route.cell, ones).to(self.balance.dtype)
             self.balance.add_(torch.sign(load.mean() - load), alpha=self.balance_rate)
         if self.conflict is not None:
             self.conflict.add(route.cell, route.pulls)

@@ -69,6 +69,11 @@ def test_every_path(path: str, areas: int) -> None:
         assert pair.captured, pair.step.refusal
 
 
+def test_areas_whose_load_is_balanced() -> None:
+    pair = Pair(network_of(router={"balance_rate": 0.1})).learn()
+    assert pair.captured, pair.step.refusal
+
+
 def test_weights_that_are_rounded_at_random_draw_the_same_numbers() -> None:
     assert Pair(network_of(storage="bfloat16")).learn().captured
 
