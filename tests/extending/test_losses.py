@@ -50,6 +50,14 @@ class Trained(nn.Module):
         return self.scale * functional.cross_entropy(output, target)
 
 
+class Centring(Floating):
+    """A loss that changes the output, which the caller gets too."""
+
+    def value_and_error(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Any:
+        output -= output.mean(0)
+        return output.sum(), torch.ones_like(output)
+
+
 CASES: list[tuple[Callable[[], object], str]] = [
     (
         lambda: Network(body(), Trained()),
@@ -65,6 +73,11 @@ CASES: list[tuple[Callable[[], object], str]] = [
         lambda: Network(body(), functional.cross_entropy).learn(X, Y, torch.ones(20)),
         "cross_entropy takes no sample weights: use CrossEntropy, BinaryCrossEntropy, MeanSquaredError, or a "
         "callable that takes (output, target, weight).",
+    ),
+    (
+        lambda: Network(body(), Centring()).learn(X, Y),
+        "Centring.value_and_error changed in place what it was given, which others read after it: work on a copy, as "
+        "in x = x - mean or x = x.clone().",
     ),
     (lambda: Network(body()).learn(X[0], Y[0]), "Expected as many targets as samples, got a single number for 6."),
     (

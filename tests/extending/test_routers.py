@@ -93,6 +93,22 @@ def test_builders_take_a_router_of_ones_own(make: Any, routing: str, tmp_path: P
         make(6, 3, areas=2, routing=routing, router=Router(6, 2))
 
 
+class Bending(Router):
+    """Learns from rows that it has changed: those of the user, or of the layer below."""
+
+    def learn(self, route: Route, lr: float, weight: Tensor | None = None) -> None:
+        route.x.sub_(1.0)
+        super().learn(route, lr, weight)
+
+
+@pytest.mark.parametrize(
+    ("router", "method"), [(picking(lambda x: by_sign(x.sub_(1.0))), "choose"), (Bending, "learn")]
+)
+def test_a_router_that_changes_what_it_routes_is_told(router: type[Router], method: str) -> None:
+    with pytest.raises(BrodmannError, match=rf"^\w+.{method} changed in place what it was given, which others read"):
+        routed(router).learn(X.clone(), Y)
+
+
 def test_the_nearest_prototype_as_a_choice_of_ones_own_changes_nothing() -> None:
     class Nearest(Router):
         def choose(self, x: Tensor) -> Tensor:

@@ -8,9 +8,11 @@ from typing import NamedTuple, TypeVar
 from torch import Tensor, nn
 
 from ..areas import AreaMap
+from ..checks import changes_of, check_unmodified
 from ..errors import BrodmannError
 from ..feedback import Feedback
 from ..layer import Context, Layer
+from ..origin import is_ours
 from ..recording import asked, replayed
 from ..routing import Conflict, Recruiting, Route, Router, weights_of_rows
 
@@ -52,7 +54,11 @@ class Steering(NamedTuple):
         """
         router, rate = self.router, context.lr_of(self.layer, "projection")
         for route in routes:
+            given = (route.x, context.weight)
+            before = [] if is_ours(router) else changes_of(given)
             router.learn(route, rate, context.weight)
+            if not is_ours(router):
+                check_unmodified(f"{type(router).__name__}.learn", given, before)
             if router.conflict is not None:
                 replayed(self._split_where_in_conflict, router.conflict, moves=True)  # by the recording of a step, too
 

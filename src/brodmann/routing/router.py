@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from ..areas import Slab
 from ..autograd import followed, unrecorded
 from ..checks import (
+    changes_of,
     check_input,
     check_memory,
     check_positive,
     check_real,
     check_settings,
     check_switch,
+    check_unmodified,
     check_whole,
     signature_of,
 )
@@ -26,6 +28,7 @@ from ..errors import BrodmannError, unknown_name, warn
 from ..held import Held, HeldBuffer
 from ..kernels import Groups
 from ..kernels.per_row import nearest
+from ..origin import is_ours
 from ..recording import replayed
 from ..updates import SGD, UpdateRule, check_rule, counted
 from .conflict import Conflict
@@ -210,10 +213,13 @@ class Router(nn.Module):
         return None
 
     def _own_choice(self, x: Tensor) -> Tensor | None:
-        cell = self.choose(x)
-        if cell is None or torch.compiler.is_compiling():  # whose tracing cannot look at numbers
+        compiling = torch.compiler.is_compiling()  # whose tracing cannot look at numbers
+        before = [] if compiling or is_ours(self) else changes_of((x,))
+        cell, name = self.choose(x), type(self).__name__
+        if before:
+            check_unmodified(f"{name}.choose", (x,), before)
+        if cell is None or compiling:
             return cell
-        name = type(self).__name__
         if not isinstance(cell, Tensor) or cell.shape != x.shape[:1] or cell.dtype != torch.int64:
             came = f"{tuple(cell.shape)} {cell.dtype}" if isinstance(cell, Tensor) else type(cell).__name__
             raise BrodmannError(f"{name}.choose should return cells, ({len(x)},) torch.int64, got {came}.")
