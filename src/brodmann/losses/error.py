@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..autograd import as_leaf, ordinary
-from ..checks import all_finite, form_of, changes_of, check_unmodified
+from ..checks import all_finite, changes_of, check_unmodified, form_of
 from ..errors import BrodmannError, DivergenceError
 from ..origin import is_ours
 from ..recording import replayed
@@ -35,7 +35,11 @@ def error_and_loss(loss: Loss, output: Several, target: Several, weight: Tensor 
         before = [] if is_ours(loss) else changes_of(parts_in(output))
         with torch.no_grad():
             value, error = exact(output, target, weight)
-from ..checks import all_finite, changes_of, check_unmodified, form_of
+        value = one_number(value)
+        if not is_ours(loss):
+            check_unmodified(f"{name_of_loss(loss)}.value_and_error", parts_in(output), before)
+            _check_own(loss, error, output, value)
+        return error, value
     with torch.inference_mode(False), torch.enable_grad():
         leaf = of_each(as_leaf, output)
         leaves = parts_in(leaf)
