@@ -200,11 +200,12 @@ CAPTURED = ("recording/", "network/unchanged.py", "kernels/fusion.py", "areas/sl
 
 
 OTHERS = {
+    "conversion": ["oracles/conversion", "oracles"],
     "estimator": ["estimator"],
     "losses": ["test_losses.py", "oracles/several"],
     "training": ["training"],
 }
-"""The tests of parts that are no matter of the oracles."""
+"""The tests of parts that are no matter of all oracles alike."""
 
 
 BRIEF = ["--hypothesis-profile=brief", "-p", "no:cacheprovider"]

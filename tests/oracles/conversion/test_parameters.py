@@ -12,8 +12,8 @@ from torch.nn import functional
 from brodmann import SGD, Network, from_torch
 from brodmann.layers import AreaLinear, Product, TiedProduct
 
+from ..models import CLASSES
 from .converting import Multiplying, constants, opaque
-from .models import CLASSES
 
 fx.wrap("opaque")
 

@@ -14,9 +14,9 @@ from torch.nn import functional
 
 from brodmann import SGD, BrodmannError, Network, from_torch
 
+from ..models import learn_beside
+from ..models.asserting import Asserting, Choosing
 from .converting import Positions, Returning
-from .models import learn_beside
-from .models.asserting import Asserting, Choosing
 
 
 def test_questions_of_size_are_answered_and_what_needs_no_answer_holds_for_every_length() -> None:

@@ -14,8 +14,8 @@ from torch.nn.utils.parametrizations import weight_norm
 from brodmann import BrodmannError, Network, from_torch, mlp
 from brodmann.layers import AreaLinear
 
+from ..models import Language
 from .converting import Multiplying, Returning, hooked, opaque
-from .models import Language
 from .unconvertible import (
     Below,
     Complex,

@@ -18,10 +18,10 @@ from brodmann import SGD, BrodmannError, Network, Rates, from_torch
 from brodmann.layers import AreaLinear
 from brodmann.telemetry import alignment
 
-from .cases import BESIDE_AUTOGRAD
+from ..cases import BESIDE_AUTOGRAD
+from ..copies import assert_copies_go_on_alike
+from ..models import CLASSES, MODELS, OF_TOKENS, batched, batches, dense, described, learn_beside, routes, samples
 from .converting import constants
-from .copies import assert_copies_go_on_alike
-from .models import CLASSES, MODELS, OF_TOKENS, batched, batches, dense, described, learn_beside, routes, samples
 
 
 @pytest.mark.usefixtures("double")

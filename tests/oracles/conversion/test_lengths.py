@@ -13,7 +13,7 @@ from torch.nn import functional
 from brodmann import SGD, BrodmannError, Network, from_torch
 from brodmann.layers import AreaLinear
 
-from .models import MODELS, described, samples
+from ..models import MODELS, described, samples
 
 SEQUENCES = [name for name, (_, shape) in MODELS.items() if len(shape) < 3]
 

@@ -16,9 +16,9 @@ from torch.nn import functional
 from brodmann import Adam, BrodmannError, Network, Sequential, from_torch
 from brodmann.layers import AreaLinear, Local
 
-from ..pairs import pairwise
+from ...pairs import pairwise
+from ..models import MODELS, dense, described, routes, samples
 from .converting import Windows
-from .models import MODELS, dense, described, routes, samples
 
 KINDS: dict[str, dict[str, Any]] = {
     "learned": {},

@@ -14,7 +14,7 @@ from torch.nn import functional
 from brodmann import SGD, Adam, AreaLinear, BrodmannError, Network, Residual, from_torch, mlp, to_torch
 from brodmann.conversion.to_torch import BITS
 
-from .models import CLASSES, MODELS, batches, dense, described, learn_beside, samples
+from ..models import CLASSES, MODELS, batches, dense, described, learn_beside, samples
 
 
 def taught(network: Network, name: str, steps: int = 3) -> Network:
