@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..autograd import unrecorded
+from ..errors import BrodmannError
 from ..held import Held, HeldBuffer
 from ..kernels import Groups
 from ..kernels.per_row import lacks
@@ -65,6 +67,13 @@ class AreaMap(nn.Module):
         """Gives memory to the areas of rows, (rows,) int64, that have none yet."""
         if lacks(area, self.slot):
             self.allocate(torch.unique(area))
+
+    def make_room(self) -> None:
+        """Moves the existing areas, if need be and possible, to memory that has room for all areas of the budget."""
+        if self.existing < self.slot.shape[0]:
+            with suppress(BrodmannError):  # there is not enough: they stay, see `stay_here`
+                for slab in self.weight.slabs():
+                    slab.make_room(self.slot.shape[0] + 1)
 
     def stay_here(self) -> None:
         """Gives up a recording unless the memory of the existing areas has room for all areas of the budget."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..areas import AreaMap
 from ..autograd import unrecorded
 from ..kernels.fusion import fuse
 from ..recording import DoesNotFit, Outdated, Program, Recorder
@@ -121,6 +122,10 @@ class Recorded:
         if own is not None and not self._own_parts:
             attempt.refusal = f"'{own}' is a part of your own: own_parts=True lets it be captured"
             return None
+        if rate is not None:  # areas may become more: copies, and networks of another dtype, have no room for them
+            for part in network.modules():
+                if isinstance(part, AreaMap):
+                    part.make_room()
         unchanged = Unchanged(network, network.loss)
         if not unchanged.holds():
             attempt.refusal = "hooks watch the network"

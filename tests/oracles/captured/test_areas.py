@@ -48,6 +48,20 @@ def test_an_area_that_is_first_chosen_later_gets_memory(rule: UpdateRule) -> Non
     assert pair.step.recordings == 1
 
 
+@pytest.mark.parametrize("made", [deepcopy, Network.double], ids=["copied", "converted"])
+def test_networks_that_lost_the_room_for_more_areas_are_captured(made: Callable[[Network], Network]) -> None:
+    torch.manual_seed(0)
+    network = Network(mlp(5, 3, depth=2, width=6, areas=40, update=Adam()))
+    x, y = torch.randn(2, 5), torch.randint(3, (2,))
+    network.learn(x, y)
+    pair = Pair(made(network))
+    for _ in range(3):  # no sample of this batch chooses another area
+        loss = pair.step.learn(x.to(pair.network.dtype), y)
+        assert torch.equal(loss, pair.ordinary.learn(x.to(pair.network.dtype), y))
+    assert pair.captured, pair.step.refusal
+    assert pair.learn(12, rows=2).step.recordings == 1
+
+
 def test_an_area_that_was_given_up_gets_memory_again() -> None:
     network = network_of(depth=2, routing="layer", router={"partition": "manual", "cells": 8})
     pair = Pair(network)
