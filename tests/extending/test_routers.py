@@ -75,6 +75,13 @@ def test_a_choice_of_ones_own_serves_inference_and_learning(learned: bool) -> No
     assert own(X).shape == (20, 3)
 
 
+def test_a_choice_of_ones_own_serves_transforms() -> None:
+    network = routed(picking(by_sign))
+    network.learn(X, Y)
+    alone = torch.func.vmap(lambda sample: network(sample[None])[0])(X)
+    torch.testing.assert_close(alone, network(X))
+
+
 @pytest.mark.parametrize("routing", ["network", "layer"])
 @pytest.mark.parametrize("make", [mlp, lambda *sizes, **options: from_torch(nn.Linear(*sizes), **options)])
 def test_builders_take_a_router_of_ones_own(make: Any, routing: str, tmp_path: Path) -> None:

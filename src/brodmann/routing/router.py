@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..areas import Slab
-from ..autograd import followed, unrecorded
+from ..autograd import followed, transformed, unrecorded
 from ..checks import (
     changes_of,
     check_input,
@@ -213,12 +213,12 @@ class Router(nn.Module):
         return None
 
     def _own_choice(self, x: Tensor) -> Tensor | None:
-        compiling = torch.compiler.is_compiling()  # whose tracing cannot look at numbers
-        before = [] if compiling or is_ours(self) else changes_of((x,))
+        unseen = torch.compiler.is_compiling() or transformed()  # neither can look at numbers
+        before = [] if unseen or is_ours(self) else changes_of((x,))
         cell, name = self.choose(x), type(self).__name__
         if before:
             check_unmodified(f"{name}.choose", (x,), before)
-        if cell is None or compiling:
+        if cell is None or unseen:
             return cell
         if not isinstance(cell, Tensor) or cell.shape != x.shape[:1] or cell.dtype != torch.int64:
             came = f"{tuple(cell.shape)} {cell.dtype}" if isinstance(cell, Tensor) else type(cell).__name__
