@@ -36,7 +36,7 @@ class Provenance:
         weights: Nodes that do not, but depend on parameters.
         fixed: Nodes made by functions of tensors that the network holds, and of nothing else.
         products: Nodes that multiply live values by weights.
-        dependent: Nodes that depend on the input or on parameters, if only on their sizes.
+        dependent: Nodes that depend on the input, on parameters or on modules, if only on their sizes.
         moved: Nodes that depend on the numbers in the input, not on sizes alone.
     """
 
@@ -47,7 +47,10 @@ class Provenance:
         self.weights: set[fx.Node] = set()
         self.fixed = fixed(graph)
         self.products: set[fx.Node] = set()
-        self.dependent = reached(graph, lambda node: node is given or isinstance(held_by(root, node), nn.Parameter))
+        self.dependent = reached(
+            graph,
+            lambda node: node is given or node.op == "call_module" or isinstance(held_by(root, node), nn.Parameter),
+        )
         self.moved = reached(graph, lambda node: node is given, reads_numbers)
 
     def note(self, node: fx.Node, values: Mapping[fx.Node, Any], module: nn.Module | None) -> None:
