@@ -23,6 +23,7 @@ from brodmann import (
     Graph,
     Local,
     Network,
+    Product,
     Recomputed,
     Recurrent,
     Residual,
@@ -173,6 +174,25 @@ def test_a_layer_called_alone_takes_only_errors_of_its_output(layer: Layer, x: T
         y, trace = layer.trace(x, context)
         with pytest.raises(BrodmannError, match="Expected an error of shape .*, like the output, got "):
             layer.learn(trace, wrong(y), context)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Local(nn.ReLU()),
+        Local(nn.Flatten()),
+        BatchNorm(6),
+        Product(lambda x, weight: x @ weight.t(), torch.ones(3, 6)),
+        AreaLinear(6, 3),
+        Sequential(Local(RMSNorm()), AreaLinear(6, 3)),
+        Recurrent(AreaLinear(6, 4), AreaLinear(4, 4), Elman()),
+        mlp(6, 3, width=4),
+    ],
+)
+def test_a_layer_called_alone_takes_only_tensors(layer: Layer) -> None:
+    for wrong in (X.tolist(), None, X.numpy() if isinstance(layer, AreaLinear) else 1.0):
+        with pytest.raises(BrodmannError, match="Expected x to be a tensor, got .*: convert it with torch.as_tensor"):
+            layer(wrong)
 
 
 def test_what_only_learning_reads_is_stored_but_not_active() -> None:

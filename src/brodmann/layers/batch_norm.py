@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..autograd import unrecorded
-from ..checks import check_error, check_positive, check_real, check_switch, check_whole
+from ..checks import check_error, check_positive, check_real, check_switch, check_tensors, check_whole
 from ..errors import BrodmannError
 from ..layer import Context, Layer
 from ..routing import Chosen
@@ -199,6 +199,7 @@ class BatchNorm(Layer):
         return self.gain.value, self.shift.value
 
     def _check(self, x: Tensor) -> None:
+        check_tensors(x=x)
         if x.ndim < 2 or x.shape[-1] != self.features or x.dtype != self.mean.dtype:
             raise BrodmannError(
                 f"Expected an input of shape (batch, ..., {self.features}) and {self.mean.dtype}, got "

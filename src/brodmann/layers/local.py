@@ -19,6 +19,7 @@ from ..held import Held
 from ..kernels.per_row import norm, norm_down
 from ..layer import Context, Layer
 from ..routing import Chosen
+from ..several import check_several
 
 
 class LocalTrace(NamedTuple):
@@ -101,7 +102,11 @@ class Local(Layer):
 
     def forward(self, x: Tensor | tuple[Tensor, ...], choice: Chosen = None) -> Tensor:
         """Inference: dropout off."""
-        return self.operation(*x) if isinstance(x, tuple) else self.operation(x)
+        try:
+            return self.operation(*x) if isinstance(x, tuple) else self.operation(x)
+        except (TypeError, AttributeError):
+            check_several(x=x)
+            raise
 
     @unrecorded
     def trace(self, x: Tensor | tuple[Tensor, ...], context: Context) -> tuple[Tensor, LocalTrace]:

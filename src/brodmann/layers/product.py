@@ -12,7 +12,7 @@ from ..autograd import unrecorded
 from ..feedback import Feedback, KolenPollack, Shape
 from ..layer import Context
 from ..routing import Chosen
-from ..several import parts_in
+from ..several import check_several, parts_in
 from ..updates import UpdateRule
 from .weights import Operation, ProductTrace, Weights, check_operation, traced_product
 
@@ -73,7 +73,11 @@ class Product(Weights):
     def forward(self, x: Tensor | tuple[Tensor, ...], choice: Chosen = None) -> Tensor:
         """Inference: x (samples, ...), perhaps with what else the operation takes; returns (samples, ...)."""
         value, *others = parts_in(x)
-        return self.operation(value, self.weight.to(value.dtype), *others)
+        try:
+            return self.operation(value, self.weight.to(value.dtype), *others)
+        except (TypeError, AttributeError):
+            check_several(x=x)
+            raise
 
     @unrecorded
     def trace(self, x: Tensor | tuple[Tensor, ...], context: Context) -> tuple[Tensor, ProductTrace]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..autograd import unrecorded
-from ..checks import check_error
+from ..checks import check_error, check_tensors
 from ..errors import BrodmannError
 from ..kernels import Groups
 from ..layer import Container, Context
@@ -139,6 +139,7 @@ class Recurrent(Container):
 
     @staticmethod
     def _checked(x: Tensor) -> Tensor:
+        check_tensors(x=x)
         if x.ndim != 3 or x.shape[1] == 0:
             raise BrodmannError(f"Expected sequences (batch, steps, in), got {tuple(x.shape)}.")
         return x
