@@ -268,6 +268,21 @@ def test_a_kind_of_file_that_cannot_be_drawn_is_told_from_settings(tmp_path: Pat
         figures.learning_curves(tmp_path / "a.foo", history(3))
 
 
+def test_the_growth_of_many_areas_shows_the_largest_and_the_rest_together(drawn: list[Any], tmp_path: Path) -> None:
+    rows = [
+        {"epoch": epoch, "area_counts": [[1] * 300 + [100 * epoch, 0]], "tension": [0.5], "began": 1}
+        for epoch in (1, 2, 3)
+    ]
+    figures.growth(tmp_path / "a.png", rows)
+    above = drawn[0].axes[0]
+    bands = above.collections
+    assert len(bands) == 65
+    assert above.get_ylabel() == "samples (%; grey: smaller areas)"
+    assert max(path.vertices[:, 1].max() for path in bands[-1].get_paths()) == pytest.approx(100.0)
+    largest = bands[-2].get_paths()[0].vertices[:, 1]  # the last in order
+    assert largest.max() - 63 * 100 / 600 == pytest.approx(100 * 300 / 600)
+
+
 def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(BrodmannError, match=r"pip install 'brodmann\[figures\]'"):

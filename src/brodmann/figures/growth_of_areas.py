@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .drawing import COLOURS, GREY, INK, evenly, new_figure, require, tidy, title, whole_numbers, write_figure
+
+BANDS = 64
+"""Largest number of areas with a band each; of more, the largest ones: a band takes milliseconds, and is too thin."""
 
 
 def growth(path: str | Path, history: Sequence[Mapping[str, Any]], *, panels: int = 3) -> None:
@@ -16,6 +20,7 @@ def growth(path: str | Path, history: Sequence[Mapping[str, Any]], *, panels: in
 
     A split shows as a new band above; the tension that called for it lies above the dashed line below, if its window
     was the last of the epoch, and falls once the area is split. What is drawn once the budget is spent splits nothing.
+    Of more than 64 areas the largest have a band each, and a grey one on top stands for all others.
 
     Args:
         path: File to write, ``.png``, ``.svg`` or ``.pdf``; PNG where it has no ending.
@@ -36,11 +41,13 @@ def growth(path: str | Path, history: Sequence[Mapping[str, Any]], *, panels: in
         above = figure.add_subplot(grid[0, column])
         counts = torch.tensor([row["area_counts"][index] for row in history], dtype=torch.float64).t()
         shares = 100.0 * counts / counts.sum(0)
-        used = [share for share in shares if share.any()]
+        used, others = _largest(shares)
         # A second and a third round are paler.
-        colours = [
+        colours: list[Any] = [
             (COLOURS[place % len(COLOURS)], 1 - 0.35 * (place // len(COLOURS) % 3)) for place in range(len(used))
         ]
+        if others is not None:
+            used, colours = [*used, others], [*colours, GREY]
         above.stackplot(epochs, *used, colors=colours, edgecolor="white", linewidth=0.8, step="post")
         above.set_ylim(0, 100)
         below = figure.add_subplot(grid[1, column], sharex=above)
@@ -49,7 +56,8 @@ def growth(path: str | Path, history: Sequence[Mapping[str, Any]], *, panels: in
             epochs, [row["tension"][index] for row in history], color=INK, linewidth=1.2, marker="o", markersize=3
         )
         first = column == 0
-        tidy(above, "", "samples of each area (%)" if first else "", grid=False)
+        each = "samples of each area (%)" if others is None else "samples (%; grey: smaller areas)"
+        tidy(above, "", each if first else "", grid=False)
         tidy(below, "epoch (dashed: an area splits, while the budget lasts)", "tension" if first else "")
         above.tick_params(labelbottom=False)
         grown = int((counts[:, -1] > 0).sum())
@@ -61,3 +69,12 @@ def growth(path: str | Path, history: Sequence[Mapping[str, Any]], *, panels: in
         if len(epochs) > 1:
             above.set_xlim(epochs[0], epochs[-1])
     write_figure(path, figure)
+
+
+def _largest(shares: Tensor) -> tuple[list[Tensor], Tensor | None]:
+    """Returns the shares of the areas with a band each, in their order, and what all others in use amount to."""
+    used = shares[shares.any(1)]
+    if len(used) <= BANDS:
+        return list(used), None
+    order = used.sum(1).argsort(descending=True, stable=True)
+    return list(used[order[:BANDS].sort().values]), used[order[BANDS:]].sum(0)
