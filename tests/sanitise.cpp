@@ -103,11 +103,10 @@ void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
       const Rule rule{kind, 0.9, 0.99, 1e-8};
       for (const bool both : {false, true}) {
         auto &first = moved[pass][0], &second = moved[pass][1];
-        for (const Groups& moving : {groups, others}) {
-          const Moves<C, W> moves(rule, first.target(), both ? second.target() : Target<C, W>{}, moving);
-          update(threads, moving, inputs, outputs, delta.data(), x.data(), moves);
-          update_bias<C>(moving, outputs, delta.data(), {rule, moved_bias[pass].target(), {}, moving});
-        }
+        const Groups& moving = both ? others : groups;
+        const Moves<C, W> moves(rule, first.target(), both ? second.target() : Target<C, W>{}, moving);
+        update(threads, moving, inputs, outputs, delta.data(), x.data(), moves);
+        update_bias<C>(moving, outputs, delta.data(), {rule, moved_bias[pass].target(), {}, moving});
         move_by<C, W>(threads, only, areas * outputs * inputs, gradient.data(), {rule, first.target(), {}, only});
       }
     }
