@@ -297,7 +297,9 @@ def test_conflict_between_classes_is_that_of_the_formed_gradients() -> None:
 
 def test_one_class_is_in_no_conflict() -> None:
     network = Network(mlp(6, 3, width=5, areas=3))
-    for row in class_conflict(network, torch.randn(10, 6), torch.zeros(10, dtype=torch.int64)):
+    rows = class_conflict(network, torch.randn(10, 6), torch.zeros(10, dtype=torch.int64))
+    assert len(rows) == 2
+    for row in rows:
         assert row.pooled == pytest.approx(0.0, abs=1e-6)
         assert row.opposed_pooled == row.opposed_inside == 0.0
 

@@ -135,6 +135,7 @@ def test_a_limit_holds_for_each_step_and_for_all() -> None:
     network.learn(x, torch.randint(0, 4, (6, STEPS)))
     for name, value in network.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=1e-7)
+    assert any(not torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 @pytest.mark.usefixtures("double")
