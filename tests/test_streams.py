@@ -395,6 +395,8 @@ def test_a_learner_follows_the_rate_of_its_network_unless_it_has_its_own() -> No
     assert (follows.lr, has.lr) == (0.3, 0.2)
     has.lr = 0.4
     assert has.lr == 0.4
+    has.lr = None
+    assert has.lr == 0.3
     with pytest.raises(BrodmannError, match="Expected lr to be a number of at least 0, got -1"):
         has.lr = -1
 

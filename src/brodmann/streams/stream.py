@@ -56,21 +56,23 @@ class NetworkLearner:
 
     def __init__(self, network: Learner | Captured, lr: float | None = None) -> None:
         """Takes a network, or a baseline, and the rate of its steps. Default the network's own."""
-        if lr is not None:
-            check_real(lr=lr)
         self._step = Steps(network)
         self.network: Any = self._step.learner
-        self._lr = lr
+        self.lr = lr
 
     @property
     def lr(self) -> float:
-        """Rate of its steps: the one given, or else the network's own at the time. May be set between steps."""
+        """Rate of its steps: the one given, or else the network's own at the time.
+
+        May be set between steps; with None it is the network's own again.
+        """
         own: float = self.network.lr
         return own if self._lr is None else self._lr
 
     @lr.setter
-    def lr(self, lr: float) -> None:
-        check_real(lr=lr)
+    def lr(self, lr: float | None) -> None:
+        if lr is not None:
+            check_real(lr=lr)
         self._lr = lr
 
     def learn(self, x: Tensor, y: Tensor) -> None:
