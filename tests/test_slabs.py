@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from brodmann import SGD, Adam, AreaLinear, BrodmannError, CheckpointError, Network, Router, UpdateRule, kernels, mlp
 from brodmann.areas import AreaMap, Slab, slab
+from brodmann.areas.area_map import COPIED
 from brodmann.kernels import Groups, Operations, library
 from brodmann.recording import Recorder
 from brodmann.training import Schedule, Trainer
@@ -100,12 +101,13 @@ def test_slots_are_copied_for_inference_only_while_areas_may_be_added() -> None:
     assert areas is not None
     areas.allocate(torch.arange(4))
     assert areas.slots_of_now(rows) is areas.slot
-    areas = AreaLinear(5, 3, areas=4, feedback=None).areas
-    assert areas is not None
-    for number in (2, 4):
-        copied = areas.slots_of_now(rows[:number])
-        assert copied.data_ptr() != areas.slot.data_ptr()
-        assert torch.equal(copied[:number], areas.slot[:number])
+    for budget in (4, COPIED + 1):
+        areas = AreaMap(budget, torch.ones(3, 5), None, SGD())
+        areas.allocate(torch.tensor([1, 3]))
+        for number in (2, 4):
+            copied = areas.slots_of_now(rows[:number])
+            assert copied.data_ptr() != areas.slot.data_ptr()
+            assert torch.equal(copied[:number], areas.slot[:number])
 
 
 def test_areas_that_another_thread_adds_while_autograd_follows_have_weights(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,9 @@ from ..updates import UpdateRule
 from .grouped_linear import grouped_linear
 from .slab import Slab
 
+COPIED = 2048
+"""Slots whose copy takes less time than the three operations that copy a few of them."""
+
 
 class AreaMap(nn.Module):
     """A linear map per area, ``y = D[g] x + d[g]``, allocated at first choice.
@@ -97,7 +100,7 @@ class AreaMap(nn.Module):
         """
         if self.existing == len(self.slot):
             return self.slot
-        if len(area) >= len(self.slot):
+        if len(self.slot) <= max(len(area), COPIED):
             return self.slot.clone()
         # With very many areas, a copy of all would take longer than the products of a few rows.
         return torch.empty_like(self.slot).index_copy_(0, area, self.slot.index_select(0, area))
