@@ -144,6 +144,8 @@ def test_the_twin_of_a_convolutional_network_is_pytorchs_own_convolutions(optimi
     assert torch.equal(twin(x.reshape(-1, 2, 5, 5)), twin(x))
     with pytest.raises(BrodmannError, match=r"Expected images \(samples, 50\) or \(samples, 2, 5, 5\), got"):
         twin(x[:, 1:])
+    with pytest.raises(BrodmannError, match=r"got \(12, 5, 5, 2\): bring channels to the front, as by x.movedim"):
+        network(x.reshape(-1, 5, 5, 2))
     for _ in range(5):
         torch.testing.assert_close(
             network.learn(x, y, lr=0.01), twin.learn_with_output(x, y, lr=0.01)[0], rtol=1e-9, atol=1e-11

@@ -45,8 +45,11 @@ class Images(nn.Module):
         check_tensors(x=x)
         shape, size = (self.channels, self.height, self.width), self.channels * self.height * self.width
         if x.shape[1:] not in (torch.Size([size]), torch.Size(shape)):
+            last = tuple(x.shape[1:]) == (self.height, self.width, self.channels)
+            hint = ": bring channels to the front, as by x.movedim(-1, 1)" if last else ""
             raise BrodmannError(
-                f"Expected images (samples, {size}) or (samples, {', '.join(map(str, shape))}), got {tuple(x.shape)}."
+                f"Expected images (samples, {size}) or (samples, {', '.join(map(str, shape))}), got {tuple(x.shape)}"
+                f"{hint}."
             )
         return x.reshape(-1, self.channels, self.height, self.width).movedim(1, -1)
 
