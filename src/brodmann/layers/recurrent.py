@@ -77,7 +77,8 @@ class Recurrent(Container):
         if states.feedback is None or states.feedback.from_output:
             raise BrodmannError(
                 "Expected a map of states with a feedback path of its own, by which errors go back in time, got "
-                f"{'none' if states.feedback is None else 'direct feedback from the output'}."
+                f"{'none' if states.feedback is None else 'direct feedback from the output'}: give it "
+                "another one, such as FixedRandom."
             )
         self.inputs, self.states, self.cell = inputs, states, cell
 
