@@ -47,6 +47,8 @@ class Room:
         """
         memory = self.memory
         assert memory is not None
+        if memory.is_meta:  # which has no storage
+            return memory[:slots]
         size = slots * memory[0].numel() * memory.element_size()
         return memory.new_empty(0).set_(memory.untyped_storage()[:size], 0, (slots, *memory.shape[1:]), memory.stride())
 
