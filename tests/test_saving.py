@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections import UserDict, UserList
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any, ClassVar
@@ -247,6 +249,41 @@ def test_a_step_of_another_thread_is_saved_as_a_whole(captured: bool, tmp_path: 
     saving.join()
     saved = read_tensors(tmp_path / "n.safetensors")[0]
     assert all(torch.equal(value, saved[name]) for name, value in network.body.state_dict().items())
+
+
+def test_a_copy_waits_for_a_step_of_another_thread() -> None:
+    network, x, y = Network(mlp(5, 3, areas=1, update=InBetween())), torch.randn(8, 5), torch.randint(3, (8,))
+    copies: list[Network] = []
+    copying = Thread(target=lambda: copies.append(copy.deepcopy(network)))
+
+    def copy_in_another_thread() -> None:
+        if copying.ident is None:
+            copying.start()
+            copying.join(0.05)
+            assert copying.is_alive()
+
+    InBetween.call = staticmethod(copy_in_another_thread)
+    network.learn(x, y)
+    copying.join()
+    InBetween.call = staticmethod(lambda: None)
+    assert all(torch.equal(value, copies[0].state_dict()[name]) for name, value in network.state_dict().items())
+    assert torch.equal(network.learn(x, y), copies[0].learn(x, y))
+    assert torch.equal(network(x), copies[0](x))
+
+
+@pytest.mark.parametrize("body", [partial(mlp, 5, 3, width=6), partial(stream_mlp, 5, 3, width=6)])
+def test_a_network_without_memory_takes_tensors_that_are_assigned(body: Callable[[], Layer]) -> None:
+    network, x, y = Network(body()), torch.randn(8, 5), torch.arange(8) % 3
+    for _ in range(3):
+        network.learn(x, y)
+    with torch.device("meta"):
+        again = Network(body())
+    again.load_state_dict(copy.deepcopy(network.state_dict()), assign=True)
+    x = torch.randn(40, 5)  # which takes other areas, too
+    for one in (network, again):
+        torch.manual_seed(0)
+        one.learn(x, torch.arange(40) % 3)
+    assert torch.equal(again(x), network(x))
 
 
 def test_settings_may_be_numbers_of_numpy(tmp_path: Path) -> None:

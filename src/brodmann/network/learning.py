@@ -222,7 +222,7 @@ class Learning(Adjustable):
 
     @property
     def turn(self) -> AbstractContextManager[bool]:
-        """A lock: while one thread makes a step, or saves the network, others wait with theirs."""
+        """A lock: while one thread makes a step, or saves or copies the network, others wait with theirs."""
         return self._changes.turn
 
     @contextmanager

@@ -136,6 +136,13 @@ class Network(Learning):
             if isinstance(part, AreaMap):
                 part.allocate(torch.arange(len(part.slot), device=part.slot.device))
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Network:
+        """Copies the network as it is between two steps: it waits for one that another thread is making."""
+        copy = memo[id(self)] = type(self).__new__(type(self))
+        with self.turn:
+            copy.__setstate__(deepcopy(self.__getstate__(), memo))  # type: ignore[no-untyped-call]
+        return copy
+
     def merged(self) -> Network:
         """Returns a copy for inference in which every layer is one map per area, see `AreaLinear.merge_parts`."""
         copy = copy_of(self)
