@@ -12,7 +12,7 @@ from .learner import Learner
 
 
 class BestWeights:
-    """The weights of the best epoch so far: in a file for each such epoch where there is a folder, else in memory."""
+    """The weights of the best epoch so far: with a folder in a file for each such epoch, else in memory."""
 
     def __init__(self, learner: Learner, folder: Path | None) -> None:
         """Holds none yet."""
@@ -45,7 +45,7 @@ class BestWeights:
         self.learner.load_learning_state(kept)
 
     def go_back(self, epoch: int) -> None:
-        """Gives up what later epochs left: the training goes on from where ``epoch`` was the best."""
+        """Removes what later epochs left: the training continues from the time when ``epoch`` was the best."""
         self.drop_last()
         self._named = []
         if self.folder is not None:

@@ -1,4 +1,4 @@
-"""Display: where progress is shown, which must not stop what it shows."""
+"""Display: the console that shows progress, whose failures must not stop the training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console
 
 def display(stream: IO[str] | None) -> Console:
     """Returns a console on a stream, such as `sys.stderr`, that shows nothing if the stream takes nothing more."""
-    # Python has no stream where the process began without it.
+    # Python has no stream if the process began without it.
     file = _Forgiving(io.StringIO() if stream is None else stream)
     # In a notebook rich draws with widgets; without them it warns, which may be an error, and draws nothing.
     return Console(file=cast("IO[str]", file), force_jupyter=None if find_spec("ipywidgets") else False)

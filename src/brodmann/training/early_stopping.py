@@ -21,7 +21,7 @@ Standing = tuple[float, float]
 
 
 def standing(schedule: Schedule, row: Row, loss: Loss) -> Standing | None:
-    """Returns where an epoch stands by the schedule's `metric`, None if there is nothing to go by.
+    """Returns the standing of an epoch by the schedule's `metric`, None if there is no metric to follow.
 
     Raises:
         BrodmannError: What the schedule asks to follow is not in the row, or not finite.

@@ -1,4 +1,4 @@
-"""Who trains: this process alone, or the processes of a `Parallel`, of which the first one keeps the files."""
+"""The group that trains: this process alone, or the processes of a `Parallel`, of which the first writes files."""
 
 from __future__ import annotations
 

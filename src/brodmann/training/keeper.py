@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .trainer import Trainer
 
 GENERATORS = ("generator_state", "device_generator_state")
-"""Tensors of a checkpoint that say where the generators stand; the second is that of an accelerator."""
+"""Tensors of a checkpoint that hold the states of the generators; the second is that of an accelerator."""
 
 
 class Keeper:

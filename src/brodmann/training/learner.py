@@ -72,7 +72,7 @@ def learner_of(network: Any) -> Learner:
 
 
 class Steps:
-    """Makes the steps of what is trained: captured ones of a `Network`, but ordinary ones where somebody observes.
+    """Makes the steps of what is trained: captured steps for a `Network`, ordinary ones while somebody observes.
 
     Attributes:
         learner: What learns by them.
@@ -100,6 +100,6 @@ class Steps:
 
 
 def device_of(network: Learner) -> torch.device:
-    """Returns where a learner computes, by its first parameter."""
+    """Returns the device on which a learner computes: that of its first parameter."""
     devices = (parameter.device for _, part in network.named_modules() for parameter in part.parameters())
     return next(devices, torch.device("cpu"))

@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass
 class Progress:
-    """Where a run stands; all of it goes into checkpoints.
+    """The progress of a run; all of it goes into checkpoints.
 
     Attributes:
         epoch: Epochs done.
@@ -24,7 +24,7 @@ class Progress:
         best_loss: Validation loss there.
         best_epoch: Its epoch.
         history: A row per epoch.
-        lr: Largest learning rate, where it was set while training, see `Trainer.lr`.
+        lr: Largest learning rate, if it was set while training, see `Trainer.lr`; else None.
     """
 
     epoch: int = 0

@@ -105,7 +105,7 @@ class OfDataset(Samples):
     """
 
     def __init__(self, dataset: Any, device: torch.device, workers: int = 0) -> None:
-        """Takes the data set, where batches go, and how many processes make items.
+        """Takes the data set, the device of batches, and how many processes make items.
 
         Raises:
             BrodmannError: It is empty, or has no length or no numbered items. When asked for a batch: items are not as
@@ -234,6 +234,6 @@ def in_memory(part: Any, name: str, device: torch.device) -> InMemory:
 def evenly_spaced(count: int, most: int) -> Tensor:
     """Returns at most ``most`` of the row numbers 0 to count - 1, with the first and the last.
 
-    The first rows alone would be of one class where a file is sorted by class.
+    The first rows alone would all be of one class if a file is sorted by class.
     """
     return torch.linspace(0, count - 1, min(count, most)).long().clamp(max=count - 1)  # float32 rounds beyond 2**24

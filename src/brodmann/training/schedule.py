@@ -1,4 +1,4 @@
-"""Schedule: how long to train and how fast, and in which order."""
+"""Schedule: number of epochs, learning rate of each step, and order of the samples."""
 
 from __future__ import annotations
 

@@ -30,15 +30,15 @@ def evaluate(
     *,
     rows: int = ROWS,
 ) -> dict[str, float]:
-    """Returns the loss, and the `score` where targets are classes or real values like the outputs; x (n, ...).
+    """Returns the loss, and the `score` if targets are classes or real values like the outputs; x (n, ...).
 
     Under `BinaryCrossEntropy` the score is ``label_accuracy``, the share of single labels that are right: an output
     above 0 stands for a target above one half.
 
-    For a loss that sums over samples, such as `SumOfSquares`, it is their mean, weighted where there are weights, so
-    that parts of any size can be compared. There is no score where outputs or targets are several, and no ``r2`` where
-    the loss takes outputs as logits, such as a binary cross-entropy of PyTorch, or where whole numbers may be anything:
-    a loss of your own.
+    For a loss that sums over samples, such as `SumOfSquares`, the mean over samples is returned, weighted if there are
+    weights, so that parts of any size can be compared. There is no score if there are several outputs or targets. There
+    is no ``r2`` if the loss takes outputs as logits, such as a binary cross-entropy of PyTorch, or if targets of a loss
+    of your own are whole numbers, which may mean anything.
     Accuracy is over those targets that the loss counts, see `right_and_scored`.
 
     Args:
@@ -90,8 +90,8 @@ def _score_of(loss: Loss, outputs: Several, target: Several, weight: Tensor | No
 def score(outputs: Tensor, target: Tensor) -> dict[str, float]:
     """Returns ``accuracy`` for classes, else ``r2``, the coefficient of determination (mean over targets).
 
-    R2 is not defined for a target that is the same for all samples, which does not count; where it is defined for none,
-    or there are no samples, nothing is returned.
+    R2 is not defined for a target that is the same for all samples; such targets are left out. If it is defined for
+    none, or there are no samples, nothing is returned.
 
     Raises:
         BrodmannError: They are no tensors, or real targets are of another shape than the outputs.

@@ -42,7 +42,7 @@ BRIEF = 1.0
 
 
 class Trainer:
-    """Trains a learner on tensors or a data set; with a folder, a killed training goes on where it was, bit for bit."""
+    """Trains a learner on tensors or a data set; with a folder, a killed training can be resumed, bit for bit."""
 
     def __init__(
         self,
@@ -59,30 +59,29 @@ class Trainer:
         """Stores its arguments; nothing runs yet.
 
         Args:
-            network: The learner. A `Network` makes captured steps, see `Captured`; give one of those where several
-                trainings of one network are to share what it has recorded. A `Parallel` trains in several processes,
-                of which the first one reads and writes the folder.
-            train: Samples (n, ...) and targets (n, ...), either of which may be several tensors, and, where samples
-                count differently, weights (n, ...), as for `Network.learn`. Or a `torch.utils.data.Dataset` of such
-                items, with a length, for samples that do not fit into memory: batches are made as they are needed, in
-                the schedule's order. The schedule's seed decides what items draw from the generators of PyTorch, NumPy
-                or Python.
+            network: The learner. A `Network` makes captured steps, see `Captured`; give a `Captured` if several
+                trainings of one network are to share its recordings. A `Parallel` trains in several processes, of
+                which the first reads and writes the folder.
+            train: Samples (n, ...) and targets (n, ...), either of which may be several tensors, and optionally weights
+                of samples (n, ...), as for `Network.learn`. Or a `torch.utils.data.Dataset` of such items, with a
+                length, for samples that do not fit into memory: batches are made as they are needed, in the schedule's
+                order. The schedule's seed decides what items draw from the generators of PyTorch, NumPy or Python.
             validation: Samples and targets for validation, perhaps their weights, see `evaluate`; a data set of them,
                 which is taken into memory; or None.
             schedule: Default `Schedule()`.
-            folder: Where checkpoints go; None for none.
+            folder: Folder of the checkpoints; None for no checkpoints.
             callbacks: Objects of `Callback`, called in turn, those that are `last` after the others.
             transform: Changes the samples of a batch, (batch, ...) or several such tensors, before the step that
-                learns from them: to augment images, say. One that takes two arguments, none of which may be left out,
-                gets samples and targets and returns both, as Mixup does. The schedule's seed decides what it draws from
-                the generators of PyTorch, NumPy and Python, but not from one that it holds. Default None.
-            workers: Processes that make items of a data set ahead of the training, where reading or augmenting takes
-                time; numbers stay the same. Default 0: items are made when a batch needs them.
+                learns from them, for example to augment images. A function with two required arguments gets samples
+                and targets and returns both, as Mixup does. The schedule's seed decides what it draws from the
+                generators of PyTorch, NumPy and Python, but not from a generator of its own. Default None.
+            workers: Processes that make items of a data set ahead of the training, useful if reading or augmenting
+                takes time; numbers stay the same. Default 0: items are made when a batch needs them.
 
         Attributes:
-            progress: Where the run stands.
-            earlier: Epochs of earlier trainings that this one goes on with, as a call of ``partial_fit`` does: where
-                epochs are short, errors are watched in some of them all. Default 0.
+            progress: Progress of the run.
+            earlier: Epochs of earlier trainings that this one continues, as a call of ``partial_fit`` does: if epochs
+                are short, errors are watched only in some of all epochs. Default 0.
             failure: The exception that ended the last call of `run`, or None.
 
         Raises:
@@ -120,12 +119,12 @@ class Trainer:
 
     @property
     def folder(self) -> Path | None:
-        """Where checkpoints go."""
+        """Folder of the checkpoints."""
         return self._keeper.folder
 
     @property
     def transform(self) -> Callable[..., Any] | None:
-        """What changes a batch before the step that learns from it, or None. It may be set between steps."""
+        """Function that changes a batch before the step that learns from it, or None. May be set between steps."""
         return self._transform.function
 
     @transform.setter
@@ -173,15 +172,15 @@ class Trainer:
         """Goes back to a checkpoint in the folder, by default the newest.
 
         The network, the data and the schedule are those of this trainer: give it the same ones as before. The
-        network's ``rates`` and ``clip``, which layers are frozen and areas protected, and `lr` where it was set while
-        training, become those of the checkpoint.
+        network's ``rates`` and ``clip``, its frozen layers and protected areas, and `lr` if it was set while training,
+        become those of the checkpoint.
 
         Raises:
             CheckpointError: There is none, it is damaged, or it is of another network.
 
         Warns:
-            UserWarning: Data, schedule, loss, rules or how the network was built are not the same. Of a training part
-                that is a data set only the number of items is compared.
+            UserWarning: Data, schedule, loss, rules or the construction of the network are not the same. If the
+                training part is a data set, only the number of items is compared.
         """
         checkpoint = self._keeper.load(name)
         self.progress = Progress(**checkpoint.progress)
@@ -196,21 +195,21 @@ class Trainer:
     def run(self) -> Progress:
         """Trains to the end of the schedule, or until it is stopped.
 
-        What fails between two steps comes out of here once a checkpoint is written: a callback, a data set, the
-        transform, the schedule's shape, or the scoring of an epoch. If a step fails, none is written, because a part
-        of the network may have moved: such a training goes on from its last checkpoint.
+        An exception between two steps is raised here after a checkpoint has been written: by a callback, a data set,
+        the transform, the schedule's shape, or the scoring of an epoch. If a step fails, no checkpoint is written,
+        because a part of the network may have moved: such a training continues from its last checkpoint.
 
-        The schedule's seed decides what is drawn, such as dropout; afterwards PyTorch's own generator is as it was, and
-        so are NumPy's and Python's where a transform was drawing from them. Threads share PyTorch's, so one training
-        waits for another.
+        The schedule's seed decides what is drawn, such as dropout. Afterwards PyTorch's own generator is as it was
+        before, and so are NumPy's and Python's if a transform drew from them. Threads share PyTorch's generator, so
+        one training waits for another.
 
         Raises:
             BrodmannError: The folder holds checkpoints of another run, or was deleted or moved meanwhile; or no target
                 of an epoch or of the validation part counts.
             Interrupted: SIGINT or SIGTERM came; the step was finished and a checkpoint written.
             DivergenceError: The loss or an error is not finite, has vanished or exploded; the message names the layer.
-                Errors are looked at in one step of an epoch, the first included, or of about eight where epochs have
-                fewer.
+                Errors are checked in one step of every epoch, the first included; if epochs have fewer than eight
+                steps, in one of about eight steps.
 
         Warns:
             UserWarning: The warm-up is longer than the training that begins; or the units of a network are silent.
@@ -290,7 +289,7 @@ class Trainer:
         return loss
 
     def _next(self, made: Iterator[Batch]) -> Batch:
-        """Returns the next batch; where a signal to all processes ended its worker, the training stops as usual."""
+        """Returns the next batch; if a signal to all processes ended its worker, the training stops as usual."""
         try:
             return next(made)
         except RuntimeError:
@@ -298,7 +297,7 @@ class Trainer:
             raise
 
     def _agreed(self) -> int:
-        """Lets all processes stop where one does; returns the number of a signal that any of them got, 0 for none."""
+        """Stops all processes if one stops; returns the number of a signal that any of them got, 0 for none."""
         number, stopping = self._group.largest(self._waiting.number or 0, self._stopping)
         self._stopping = bool(stopping)
         return int(number)

@@ -20,7 +20,7 @@ class Transform:
     """
 
     def __init__(self, function: Callable[..., Any] | None) -> None:
-        """Looks at what the function takes: targets come to it where it cannot be called without.
+        """Looks at what the function takes: it gets targets only if it cannot be called without them.
 
         Raises:
             BrodmannError: It takes neither one argument nor two.
