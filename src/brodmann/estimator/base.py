@@ -47,9 +47,9 @@ PART = 4096
 
 
 def all_or_nothing(method: Callable[P, R]) -> Callable[P, R]:
-    """As the method, but where a call is refused the estimator stays as it was, fitted earlier or not.
+    """As the method, but if a call is refused the estimator stays as it was, whether fitted earlier or not.
 
-    Only what a `partial_fit` had moved before a step diverged, or before it was interrupted, stays moved.
+    Only steps that a `partial_fit` made before one diverged, or before it was interrupted, are kept.
     """
 
     @wraps(method)
@@ -111,7 +111,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
             areas: Budget of areas of every layer. Default 16, the number named for the paper (docs/method.md says by
                 whom).
             residual: Residual blocks (at least 3 layers). Default False.
-            builder: What builds another kind of network, in place of ``layers``, ``width``, ``residual``,
+            builder: Builds another kind of network, in place of ``layers``, ``width``, ``residual``,
                 ``activation`` and ``dropout``: a name of `brodmann.builders.BUILDERS`, such as ``"convnet"``, or a
                 function of ``in_features``, ``outputs`` and what layers have in common, see `brodmann.builders.Parts`.
                 It returns a body. Default None: a dense network.
@@ -135,7 +135,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
                 pass, whatever ``epochs`` says, has no learning rate, schedule or decay, keeps the scale that an input
                 had in the first call in which it varied, and does not combine with ``builder``, ``residual``,
                 ``shared``, ``gated``, ``dropout``, ``pooling``, ``partition``, ``routing``, ``router`` or
-                ``early_stopping``. Or a rule, such as ``brodmann.Adam(beta1=0.8)``, which keeps its own decay where
+                ``early_stopping``. Or a rule, such as ``brodmann.Adam(beta1=0.8)``, which keeps its own decay if
                 none is given here.
             learning_rate: Largest learning rate. Default by the layers' rule: 3e-3 with Adam and Muon, 0.3 with SGD.
             schedule: ``"cosine"`` (default), ``"linear"`` or ``"constant"``, see `Schedule`; `partial_fit` is always
@@ -147,8 +147,8 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
                 (docs/log.md).
             standardise: Whether inputs are brought to mean 0 and variance 1 first. Default True: raw tables work.
             early_stopping: Whether to hold out a part and keep the weights of the best accuracy on it (ties go to the
-                lower loss), or of the least loss where targets are labels or real. Samples count by their weights there
-                too. Default False.
+                lower loss), or of the lowest loss if targets are labels or real values. Samples count by their weights
+                there, too. Default False.
             validation_fraction: Share held out for it. Default 0.1.
             patience: Epochs without a better score before stopping early. Default 10.
             random_state: Integer, `numpy.random.RandomState` or None.

@@ -25,13 +25,13 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
     Samples have one class each, or any number of labels at once: those of an indicator matrix.
 
     Attributes:
-        classes_: Class labels; the columns' indices where targets are an indicator matrix.
-        multilabel_: Whether they are.
+        classes_: Class labels; the columns' indices if targets are an indicator matrix.
+        multilabel_: Whether targets are an indicator matrix.
         network_: The trained `Network`.
         loss_curve_: Mean loss of every epoch.
         n_iter_: Number of epochs.
-        best_validation_score_: With early stopping, the accuracy on the held-out part where the network's weights were
-            kept, in which samples count by their own weights; for an indicator matrix that of single labels.
+        best_validation_score_: With early stopping, the accuracy on the held-out part at the epoch whose weights were
+            kept; samples count by their own weights; for an indicator matrix the accuracy of single labels.
         validation_scores_: With early stopping, that score after every epoch.
         n_features_in_: Number of features.
     """
@@ -68,7 +68,7 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Makes one pass over the given samples at a constant rate, going on from where the network stands.
+        """Makes one pass over the given samples at a constant rate, starting from the network as it is.
 
         Args:
             X: (samples, features), dense.
@@ -78,8 +78,8 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
             sample_weight: As for `fit`; weighed against those of all calls so far.
 
         Raises:
-            BrodmannError: A label is not among the classes of the first call, or there is an indicator matrix in one of
-                both calls only, or one of other columns. Nothing has changed then.
+            BrodmannError: A label is not among the classes of the first call, or only one of the two calls got an
+                indicator matrix, or one with other columns. Nothing has changed then.
         """
         self._check_partial()
         first = not hasattr(self, "network_")

@@ -27,11 +27,11 @@ OF_DENSE = ("layers", "width", "residual", "activation", "dropout")
 
 
 def network_of(settings: SALEstimator, features: int, outputs: int, loss: Loss) -> Network:
-    """Builds the network, whose weights PyTorch's generators decide.
+    """Builds the network; its weights are drawn from PyTorch's generators.
 
     Raises:
         BrodmannError: A setting is unknown, out of range or does not go with others, or a builder does not return a
-            body of so many outputs.
+            body with this number of outputs.
     """
     rule = usual_rule(settings.optimiser, settings.decay)
     if settings.learning_rate is not None:

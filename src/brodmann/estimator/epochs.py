@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Part = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
 """Inputs (samples, features), targets, and weights (samples,) or None."""
 SCORE = "validation_score"
-"""Entry of an epoch's row: the score of the part held out where samples have weights, each of which counts there."""
+"""Entry of an epoch's row: the score of the held-out part by weights of samples, if there are weights."""
 
 
 def metric_of(held_out: Part) -> str | None:
@@ -38,7 +38,7 @@ class Epochs(Callback):
             estimator.validation_scores_ = []
 
     def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
-        """Notes loss and score, and prints them where that is asked for."""
+        """Notes loss and score, and prints them if asked to."""
         model = self.estimator
         model.loss_curve_ = [*model.loss_curve_, row["train_loss"]]
         model.n_iter_ += 1
@@ -51,7 +51,7 @@ class Epochs(Callback):
             print(line)
 
     def _score(self, held_out: Part, row: dict[str, Any]) -> float:
-        """Returns the score of the part held out; puts it into the row where samples have weights."""
+        """Returns the score of the held-out part; if samples have weights, also puts it into the row."""
         inputs, targets, weight = held_out
         name, value = score_in(row, "validation") or ("r2", math.nan)  # which is not defined for equal targets
         if weight is None:

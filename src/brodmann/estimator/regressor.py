@@ -25,9 +25,9 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
         network_: The trained `Network`.
         loss_curve_: Mean loss of every epoch, of standardised targets.
         n_iter_: Number of epochs.
-        best_validation_score_: With early stopping, R^2 on the held-out part where the network's weights were kept
-            (those of the least squared error), in which samples count by their own weights; NaN if it is not
-            defined, as for one sample.
+        best_validation_score_: With early stopping, R^2 on the held-out part at the epoch whose weights were kept
+            (that of the least squared error); samples count by their own weights; NaN if it is not defined, as for one
+            sample.
         validation_scores_: With early stopping, that score after every epoch.
         n_features_in_: Number of features.
     """

@@ -14,15 +14,15 @@ from ..checks import all_finite
 from ..errors import BrodmannError
 
 ROWS = 1000
-"""Rows that are scaled at a time: what is computed in float64 in between then takes little memory."""
+"""Rows that are scaled at a time: intermediate results in float64 then take little memory."""
 
 
 class Scaler:
-    """As scikit-learn's `StandardScaler`, but exact where numbers are large beside what they vary by, as time stamps.
+    """As scikit-learn's `StandardScaler`, but exact for large numbers that vary little, such as time stamps.
 
     A column is constant only if its smallest and largest value are equal; its rows become exactly 0, and its scale
-    is 1. If the variance underflows to 0, the range stands in for the deviation. All is computed in float64, also of
-    rows in float32.
+    is 1. If the variance underflows to 0, the range takes the place of the deviation. Everything is computed in
+    float64, also for rows in float32.
 
     Attributes:
         mean_: Mean of each column.
@@ -99,7 +99,7 @@ class Scaler:
 
 
 def scaled(x: NDArray[Any], scaler: Scaler | None) -> torch.Tensor:
-    """Returns rows (samples, features) as the network takes them: scaled, where there is a scaler, and in float32.
+    """Returns rows (samples, features) as the network takes them: scaled, if there is a scaler, and in float32.
 
     Raises:
         BrodmannError: Float32 cannot hold one.

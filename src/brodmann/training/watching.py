@@ -10,7 +10,7 @@ from ..network.divergence import Watch
 from .learner import Learner
 
 WATCHED = 8
-"""If epochs have fewer steps, about one step in eight is watched: that takes several times as long as a captured one."""
+"""If epochs have fewer steps, about one step in eight is watched: it takes several times as long as a captured one."""
 
 
 class Watching:
