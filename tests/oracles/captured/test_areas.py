@@ -168,6 +168,15 @@ def test_areas_are_recruited_at_several_places_of_a_captured_step(body: str) -> 
     assert not all(router.recruits for _, router in routers(pair.network))
 
 
+def test_a_router_of_a_layer_that_came_later_is_not_asked_in_captured_steps() -> None:
+    torch.manual_seed(0)
+    late = recruiting(4, 3)
+    pair = Pair(Network(Sequential(recruiting(5, 4), Local(nn.ReLU()), AreaLinear(4, 3, update=Adam()))))
+    pair.change(lambda network: network.body.layers.__setitem__(2, deepcopy(late)))
+    pair.learn(3, rows=1)
+    assert "depends on what has moved before" in pair.step.refusal
+
+
 @pytest.mark.parametrize("flaw", ["a target", "a number"])
 def test_a_captured_step_that_is_refused_recruits_nothing(flaw: str) -> None:
     torch.manual_seed(0)
