@@ -125,7 +125,7 @@ MUTANTS = [
     ("conversion/rewriting/ties.py", "if node in moved or node.op in", "if node.op in", "uses of a parameter that nobody counts"),
     ("conversion/nodes.py", "(node.target not in LIKE or node.args[:1] == (read,))", "True", "weights that pass for values"),
     ("conversion/nodes.py", "return set().union(*map(_places_of, value))", "return set()", "views in tuples"),
-    ("conversion/following/alone.py", "_meaning(several, root, sample, known) ==", "not known or", "one sample treated otherwise"),
+    ("conversion/following/alone.py", "_meaning(several, root, sample) ==", "True or", "one sample treated otherwise"),
     ("conversion/following/values.py", "return node in self._one.of and ask", "return False and ask", "questions that only one sample answers otherwise"),
     ("conversion/following/answering.py", "if any(order[user] > order[after] for user in readers):", "if False:", "writes that others see"),
     ("conversion/rewriting/in_place.py", "user.replace_input_with(written, node)", "pass", "writes that are lost"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -33,28 +33,23 @@ def same_alone(several: fx.Graph, alone: fx.Graph, root: nn.Module, sample: Seve
     Raises:
         ValueError: Something is written into what was spread.
     """
-    known: dict[str, int] = {}
-    return _meaning(several, root, sample, known) == _meaning(alone, root, sample, known)
+    return _meaning(several, root, sample) == _meaning(alone, root, sample)
 
 
-class _Value(NamedTuple):
-    number: int
-
-
-def _meaning(graph: fx.Graph, root: nn.Module, sample: Several, known: dict[str, int]) -> list[int]:
+def _meaning(graph: fx.Graph, root: nn.Module, sample: Several) -> list[int]:
     """Returns numbers that stand for the output of a graph, and for what it writes: equal ones for equal calls."""
     walk = _Spreading(deepcopy(root).eval(), graph=graph)
     walk.run(of_each(Tensor.clone, sample))
-    values: dict[fx.Node, _Value] = {}
+    values: dict[fx.Node, int] = {}
     found = []
     for node in graph.nodes:
         if node in walk.idle:
             values[node] = values[node.all_input_nodes[0]]
             continue
-        called = (node.op, _target(node, root), *fx.node.map_arg((node.args, node.kwargs), values.__getitem__))
-        values[node] = _Value(known.setdefault(repr(called), len(known)))
+        given: Any = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+        values[node] = hash(repr((node.op, _target(node, root), given)))
         if node.op == "output" or writes(node, root):
-            found.append(values[node].number)
+            found.append(values[node])
     spread = {values[node] for node in walk.idle}
     if any(values[node.all_input_nodes[0]] in spread for node in graph.nodes if writes(node, root)):
         raise ValueError("What is written into may be another tensor for one sample than for several.")
