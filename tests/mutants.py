@@ -156,7 +156,7 @@ MUTANTS = [
     ("feedback/checked.py", "if of_error is not of_matrix and issubclass(of_error, of_matrix):", "if False:", "errors of a path of one's own that nobody asks for"),
     ("telemetry/use_of_areas.py", "choices[name][calls[name]].append(output.area)", "choices[name][0].append(output.area)", "calls of a router in the order of batches"),
     ("layers/recurrent.py", "return context._replace(weight=weight[:, step])", "return context._replace(weight=None)", "steps without weights that recruit"),
-    ("conversion/following/kinds.py", "return issubclass(getattr(value, STANDS_FOR, type(value)), named)", "return False", "modules that deny what they stand for"),
+    ("conversion/following/kinds.py", "return issubclass(getattr(value, STANDS_FOR, type(value)), kinds)", "return False", "modules that deny what they stand for"),
     ("areas/starts.py", "found.addmm_(answer(x).t(), x, alpha=1.0 / samples)", "found.addmm_(answer(x).t(), x)", "a mirror that magnifies"),
     ("conversion/building/counterparts.py", "shift = -gain * mean", "shift = gain * mean", "a batch norm with its mean turned"),
     ("layers/containers.py", "self.hand_over(route, context)", "self.move([route], context)", "a router that each of its places moves"),

@@ -6,25 +6,13 @@ import builtins
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import UnionType
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from ...origin import package_of_code
 from ..nodes import STANDS_FOR
-
-
-def _kinds_of(kinds: Any, is_instance: Callable[[Any, Any], bool]) -> Iterator[Any]:
-    """Yields the classes that `isinstance` is given, also in nested tuples and unions."""
-    if is_instance(kinds, tuple):
-        for part in kinds:
-            yield from _kinds_of(part, is_instance)
-    elif is_instance(kinds, UnionType):
-        yield from get_args(kinds)
-    else:
-        yield kinds
 
 
 @contextmanager
@@ -51,10 +39,9 @@ def asking_for_kinds(is_tensor: Callable[[fx.Node], bool], is_followed: Callable
             return found
         if found:
             return is_followed()
-        named = tuple(_kinds_of(kinds, before))
         if module:
-            return issubclass(getattr(value, STANDS_FOR, type(value)), named)
-        return any(kind is Tensor for kind in named) and is_tensor(value.node)
+            return issubclass(getattr(value, STANDS_FOR, type(value)), kinds)
+        return issubclass(Tensor, kinds) and is_tensor(value.node)
 
     def asked_for_tensor(value: Any) -> bool:
         return before(value, Tensor) or (before(value, fx.Proxy) and by_network() and is_tensor(value.node))
