@@ -147,7 +147,7 @@ MUTANTS = [
     ("conversion/tracing.py", "training, generator_states() != before)", "training, False)", "layers that a draw leaves out, unless it does so here"),
     ("conversion/following/kinds.py", "return is_followed()", "return True", "networks that do something else while they are followed"),
     ("conversion/following/answering.py", "behind_jump = following[1:2]", "behind_jump = following", "decisions by numbers that pass for assertions"),
-    ("conversion/following/tracers.py", "return not of_its_own and (stops", "return (stops", "forwards of maps of their own"),
+    ("conversion/following/tracers.py", "return not shows and (stops", "return (stops", "forwards of maps of their own"),
     ("conversion/rewriting/in_place.py", "not in silent:", "not in numbers:", "whole numbers that nobody may write into"),
     ("conversion/steps/lengths.py", "(ours is None) == (theirs is None) and (", "(", "networks that take other lengths than their bodies"),
     ("conversion/building/counterparts.py", "if step.rows_per_sample > 1 and parts.routed:", "if False:", "rows of several samples under one route"),

@@ -10,11 +10,9 @@ from torch import Tensor, fx, nn
 
 from ...errors import BrodmannError
 from ...layers.cells import GRU, LSTM, Cell, Elman, State
-from ..nodes import name_of, parts_of
+from ..nodes import name_of
 from .answering import made
 
-ASKED = ("mode", "input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional", "proj_size")
-"""Attributes that networks ask their recurrent layers for."""
 LAYERS, STEPS = (nn.RNN, nn.GRU, nn.LSTM), (nn.RNNCell, nn.GRUCell, nn.LSTMCell)
 """PyTorch's recurrent layers, and its single steps."""
 
@@ -83,8 +81,7 @@ class RecurrentLayer(nn.Module):
         super().__init__()
         if layer.proj_size:
             raise BrodmannError(f"{layer} cannot be converted: leave proj_size out, and put an nn.Linear after it.")
-        for name in ASKED:
-            setattr(self, name, getattr(layer, name))
+        self.mode, self.batch_first = layer.mode, layer.batch_first
         levels = range(layer.num_layers)
         self.onward = nn.ModuleList(Recurrence(layer, level) for level in levels)
         reverse = levels if layer.bidirectional else ()
@@ -102,7 +99,7 @@ class RecurrentLayer(nn.Module):
         """Takes (samples, steps, in), or steps first, and states; returns the output and states after the last step.
 
         Raises:
-            NeedsUnrollingError: It is not unrolled, and there are states, or the cells of an `nn.LSTM` are read.
+            NeedsUnrollingError: It is not unrolled, and there are states.
         """
         given = hx if isinstance(hx, tuple | list) else (hx,)
         before = [None if _is_zero(part) else part for part in given]
@@ -127,7 +124,7 @@ class RecurrentLayer(nn.Module):
             states = tuple(torch.stack(parts) for parts in zip(*after, strict=True))
             return x, states if self.mode == "LSTM" else states[0]
         last = torch.stack(after)
-        return x, (last, Cells(self)) if self.mode == "LSTM" else last
+        return x, (last, cells_after(last)) if self.mode == "LSTM" else last
 
     def _level(self, level: Any, x: Tensor, before: list[Any], place: int) -> tuple[Tensor, Any]:
         """Returns what a level makes of a sequence, and the state it ends with: only h, unless unrolled."""
@@ -178,33 +175,13 @@ def _map_of(plain: Any, which: str) -> nn.Linear:
     return linear
 
 
-class Cells:
-    """The cells of an `nn.LSTM` after the last step, which a `Recurrent` does not return: reading them unrolls it."""
+@fx.wrap
+def cells_after(last: Tensor) -> Tensor:
+    """Stands for the cells of an `nn.LSTM` after the last step, which a `Recurrent` does not return.
 
-    def __init__(self, layer: RecurrentLayer) -> None:
-        """Takes the layer."""
-        self.layer = layer
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        raise NeedsUnrollingError(self.layer)
-
-    @classmethod
-    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        parts = parts_of((args, kwargs or {}))
-        raise NeedsUnrollingError(next(part for part in parts if isinstance(part, Cells)).layer)
-
-
-def _unroll(cells: Cells, *_: Any) -> Any:
-    raise NeedsUnrollingError(cells.layer)
-
-
-for _name in (
-    *("add", "sub", "mul", "truediv", "matmul", "pow", "radd", "rsub", "rmul", "rtruediv", "rmatmul", "rpow"),
-    *("getitem", "iter", "len", "neg", "abs"),
-):
-    setattr(Cells, f"__{_name}__", _unroll)
+    A layer whose cells are read is unrolled, so that nobody sees what this returns: something of the cells' shape.
+    """
+    return last
 
 
 def _is_zero(state: Any) -> bool:

@@ -18,13 +18,13 @@ from ...errors import BrodmannError
 from ...origin import line_of, package_of
 from ...several import Several, called_with, rows_of
 from ..modules import MAPS, is_plain
-from ..nodes import FOLLOWED_PACKAGES, TRAINING, parts_of
+from ..nodes import FOLLOWED_PACKAGES, TRAINING, caller_of, parts_of
 from .alone import same_alone
 from .answering import Answering
 from .derivatives import OwnDerivative, mark, whole_functions
 from .kinds import asking_for_kinds
 from .proxies import Followed, is_unknown
-from .recurrent import Cells, NeedsUnrollingError, Recurrence
+from .recurrent import NeedsUnrollingError, Recurrence, cells_after
 
 
 class Root(nn.Sequential):
@@ -51,7 +51,7 @@ class Following:
         """Takes the samples."""
         self.sample = sample
         answers = partial(_Answers, sample)  # whose graph holds for samples of one shape
-        self._kinds: Any = (_StopsAtMaps, _FollowsBuffers, answers, partial(answers, constants=True))
+        self._kinds: Any = (_StopsAtMaps, answers, partial(answers, constants=True))
         self._kind = 0
         self._shows_itself = False
 
@@ -90,6 +90,10 @@ class Following:
 
     def _followed(self, root: Root, tracer: _StopsAtMaps) -> fx.Graph:
         graph = _graph_of(root, tracer)
+        for node in graph.nodes:
+            if node.target is cells_after and node.users:
+                layer: Any = root.get_submodule(caller_of(node))
+                raise NeedsUnrollingError(layer)
         if isinstance(tracer, _Answers) and tracer.asks_whether_alone:
             _check_alone(root, rows_of(self.sample, slice(1)), graph, tracer)
         return graph
@@ -194,9 +198,9 @@ class _StopsAtMaps(fx.Tracer):
         raise fx.proxy.TraceError("isinstance(x, Tensor) asks what a value is")
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        of_its_own = isinstance(m, MAPS) and not is_plain(m)
+        shows = type(m) is nn.PReLU or (isinstance(m, MAPS) and not is_plain(m))
         stops = isinstance(m, (*MAPS, Recurrence)) or module_qualified_name in self.kept_whole
-        return not of_its_own and (stops or super().is_leaf_module(m, module_qualified_name))
+        return not shows and (stops or super().is_leaf_module(m, module_qualified_name))
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -217,8 +221,6 @@ class _StopsAtMaps(fx.Tracer):
         return Followed(node, self)
 
     def create_arg(self, a: Any) -> Any:
-        if isinstance(a, Cells):
-            raise NeedsUnrollingError(a.layer)
         # NumPy's numbers pass for Python's, and are written as `np.float64(...)` into code that knows no `np`.
         return super().create_arg(a.item() if isinstance(a, numpy.generic) else a)
 
@@ -247,11 +249,5 @@ class _StopsAtMaps(fx.Tracer):
         return {name for name, _ in self.root.named_parameters(remove_duplicate=False)}
 
 
-class _FollowsBuffers(_StopsAtMaps):
-    """As `_StopsAtMaps`, but buffers are traced too, so the network may slice them to the input's size."""
-
-    proxy_buffer_attributes = True
-
-
 class _Answers(Answering, _StopsAtMaps):
-    """As `_StopsAtMaps`, but questions about sizes are answered from samples."""
+    """As `_StopsAtMaps`, but questions about sizes are answered from samples, and buffers may be cut to a size."""

@@ -102,19 +102,6 @@ class Bilinear(nn.Module):
         return self.map((input1.unsqueeze(-1) * input2.unsqueeze(-2)).flatten(-2))
 
 
-class PReLU(nn.Module):
-    """As `nn.PReLU`: ``x`` where it is positive, else ``a x``, a slope for each channel or one for all."""
-
-    def __init__(self, prelu: nn.PReLU) -> None:
-        """Takes the slopes."""
-        super().__init__()
-        self.weight = prelu.weight
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Takes x (samples, channels, ...); returns the same shape."""
-        return functional.prelu(x, self.weight)
-
-
 class Attention(nn.Module):
     """As `nn.MultiheadAttention`: ``softmax(Q K^T / sqrt(d)) V`` for each head, between linear maps."""
 
@@ -191,11 +178,15 @@ class _TransformerLayer(nn.Module):
         self.dropout, self.dropout1, self.dropout2 = layer.dropout, layer.dropout1, layer.dropout2
         self.activation, self.norm_first = layer.activation, layer.norm_first
 
-    def _attended(self, x: Tensor, mask: Tensor | None, padding: Tensor | None) -> Tensor:
-        return self.dropout1(self.self_attn(x, x, x, padding, attn_mask=mask)[0])
+    def _residual(self, x: Tensor, norm: nn.Module, path: Callable[[Tensor], Tensor]) -> Tensor:
+        """Returns a value with what a path makes of it; the norm comes before the path, or after the sum."""
+        return x + path(norm(x)) if self.norm_first else norm(x + path(x))
 
-    def _mapped(self, x: Tensor) -> Tensor:
-        return self.linear2(self.dropout(self.activation(self.linear1(x))))
+    def _attended(self, x: Tensor, norm: nn.Module, mask: Tensor | None, padding: Tensor | None) -> Tensor:
+        return self._residual(x, norm, lambda x: self.dropout1(self.self_attn(x, x, x, padding, attn_mask=mask)[0]))
+
+    def _mapped(self, x: Tensor, norm: nn.Module, dropout: nn.Module) -> Tensor:
+        return self._residual(x, norm, lambda x: dropout(self.linear2(self.dropout(self.activation(self.linear1(x))))))
 
 
 class EncoderLayer(_TransformerLayer):
@@ -209,33 +200,8 @@ class EncoderLayer(_TransformerLayer):
         is_causal: bool = False,
     ) -> Tensor:
         """Takes (samples, steps, size); returns the same shape."""
-        if self.norm_first:
-            src = src + self._attended(self.norm1(src), src_mask, src_key_padding_mask)
-            return src + self.dropout2(self._mapped(self.norm2(src)))
-        src = self.norm1(src + self._attended(src, src_mask, src_key_padding_mask))
-        return self.norm2(src + self.dropout2(self._mapped(src)))
-
-
-class Encoder(nn.Module):
-    """As `nn.TransformerEncoder`: layers one after the other, and perhaps a norm."""
-
-    def __init__(self, encoder: nn.TransformerEncoder) -> None:
-        """Takes the layers of an encoder."""
-        super().__init__()
-        self.layers = encoder.layers
-        self.norm = encoder.norm
-
-    def forward(
-        self,
-        src: Tensor,
-        mask: Tensor | None = None,
-        src_key_padding_mask: Tensor | None = None,
-        is_causal: bool | None = None,
-    ) -> Tensor:
-        """Takes (samples, steps, size); returns the same shape."""
-        for layer in self.layers:
-            src = layer(src, mask, src_key_padding_mask)
-        return src if self.norm is None else self.norm(src)
+        src = self._attended(src, self.norm1, src_mask, src_key_padding_mask)
+        return self._mapped(src, self.norm2, self.dropout2)
 
 
 class DecoderLayer(_TransformerLayer):
@@ -258,33 +224,41 @@ class DecoderLayer(_TransformerLayer):
         memory_is_causal: bool = False,
     ) -> Tensor:
         """Takes (samples, steps, size), and what was read, (samples, keys, size); returns the shape of the first."""
-        own, read = (tgt_mask, tgt_key_padding_mask), (memory_mask, memory_key_padding_mask)
-        if self.norm_first:
-            tgt = tgt + self._attended(self.norm1(tgt), *own)
-            tgt = tgt + self._reading(self.norm2(tgt), memory, *read)
-            return tgt + self.dropout3(self._mapped(self.norm3(tgt)))
-        tgt = self.norm1(tgt + self._attended(tgt, *own))
-        tgt = self.norm2(tgt + self._reading(tgt, memory, *read))
-        return self.norm3(tgt + self.dropout3(self._mapped(tgt)))
+        tgt = self._attended(tgt, self.norm1, tgt_mask, tgt_key_padding_mask)
+        tgt = self._residual(tgt, self.norm2, lambda x: self._read(x, memory, memory_mask, memory_key_padding_mask))
+        return self._mapped(tgt, self.norm3, self.dropout3)
 
-    def _reading(self, x: Tensor, memory: Tensor, mask: Tensor | None, padding: Tensor | None) -> Tensor:
-        read = self.multihead_attn(x, memory, memory, padding, attn_mask=mask)[0]
-        return self.dropout2(read)
+    def _read(self, x: Tensor, memory: Tensor, mask: Tensor | None, padding: Tensor | None) -> Tensor:
+        return self.dropout2(self.multihead_attn(x, memory, memory, padding, attn_mask=mask)[0])
 
 
 class Decoder(nn.Module):
     """As `nn.TransformerDecoder`: layers one after the other, and perhaps a norm."""
 
-    def __init__(self, decoder: nn.TransformerDecoder) -> None:
-        """Takes the layers of a decoder."""
+    def __init__(self, stack: nn.TransformerEncoder | nn.TransformerDecoder) -> None:
+        """Takes the layers of an encoder or a decoder."""
         super().__init__()
-        self.layers, self.norm = decoder.layers, decoder.norm
+        self.layers, self.norm = stack.layers, stack.norm
 
-    def forward(self, tgt: Tensor, memory: Tensor, *masks: Any, **named: Any) -> Tensor:
-        """Takes what each of its layers takes, a `DecoderLayer`; returns the shape of the first."""
+    def forward(self, tgt: Tensor, *others: Any, **named: Any) -> Tensor:
+        """Takes what each of its layers takes, such as a `DecoderLayer`; returns the shape of the first."""
         for layer in self.layers:
-            tgt = layer(tgt, memory, *masks, **named)
+            tgt = layer(tgt, *others, **named)
         return tgt if self.norm is None else self.norm(tgt)
+
+
+class Encoder(Decoder):
+    """As `nn.TransformerEncoder`, likewise."""
+
+    def forward(
+        self,
+        src: Tensor,
+        mask: Tensor | None = None,
+        src_key_padding_mask: Tensor | None = None,
+        is_causal: bool | None = None,
+    ) -> Tensor:
+        """Takes (samples, steps, size); returns the same shape."""
+        return super().forward(src, mask, src_key_padding_mask)
 
 
 class Transformer(nn.Module):
@@ -327,7 +301,6 @@ TWINS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     nn.Embedding: Embedding,
     nn.EmbeddingBag: EmbeddingBag,
     nn.Bilinear: Bilinear,
-    nn.PReLU: PReLU,
     nn.MultiheadAttention: Attention,
     nn.TransformerEncoderLayer: EncoderLayer,
     nn.TransformerEncoder: Encoder,
