@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,19 +12,10 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 IN_PLACE: dict[Any, Callable[..., Any]] = {
-    operator.iadd: operator.add,
-    operator.isub: operator.sub,
-    operator.imul: operator.mul,
-    operator.itruediv: operator.truediv,
-    operator.imatmul: operator.matmul,
-    operator.ipow: operator.pow,
-    operator.ifloordiv: operator.floordiv,
-    operator.imod: operator.mod,
-    operator.iand: operator.and_,
-    operator.ior: operator.or_,
-    operator.ixor: operator.xor,
+    getattr(operator, f"i{name.strip('_')}"): getattr(operator, name)
+    for name in ("add", "sub", "mul", "truediv", "matmul", "pow", "floordiv", "mod", "and_", "or_", "xor")
 }
-"""Operators that write into their input, and those that do not."""
+"""Operators that write into their input, and those that do not: `operator.iadd` -> `operator.add`, and so on."""
 RELUS: set[Any] = {functional.relu, torch.relu, "relu"}
 """Functions, and a method, that `nn.ReLU` stands for."""
 _METADATA = (
@@ -61,6 +52,13 @@ def asks_metadata(node: fx.Node) -> bool:
 def reads_numbers(node: fx.Node, read: fx.Node) -> bool:
     """Whether a node computes with the numbers of one that it reads, and not only asks for its size or kind."""
     return not asks_metadata(node) and (node.target not in LIKE or node.args[:1] == (read,))
+
+
+def called(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
+    """Returns the value of a node that calls a function or a method, made of the values of others."""
+    args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+    target: Any = node.target
+    return getattr(args[0], target)(*args[1:], **kwargs) if node.op == "call_method" else target(*args, **kwargs)
 
 
 def name_of(node: fx.Node) -> str:

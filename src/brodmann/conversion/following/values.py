@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 
 from ...generators import undisturbed
 from ...several import Several, of_each, rows_of, sample_count
-from ..nodes import asks_metadata, in_one_memory, name_of
+from ..nodes import asks_metadata, called, in_one_memory, name_of
 
 RAGGED = ("nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount")
 """Functions and methods whose values have sizes that depend on numbers."""
@@ -156,11 +156,9 @@ class _Values:
         if node.op == "get_attr":
             value = self._held[target] if target in self._held else operator.attrgetter(target)(self._root)
             return value.detach().clone() if isinstance(value, Tensor) else value
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.of.__getitem__)
-        if node.op == "call_method":
-            return getattr(args[0], target)(*args[1:], **kwargs)
         if node.op != "call_module":
-            return target(*args, **kwargs)
+            return called(node, self.of)
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.of.__getitem__)
         with _at_inference(self._root.get_submodule(target)) as module:
             return module(*args, **kwargs)
 

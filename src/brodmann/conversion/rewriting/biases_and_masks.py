@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from ...generators import undisturbed
-from ..nodes import asks_metadata, fixed, held_by, reached, reads_numbers
+from ..nodes import asks_metadata, called, fixed, held_by, reached, reads_numbers
 
 BIASED = (
     functional.linear,
@@ -48,7 +47,7 @@ def _fold_metadata(graph: fx.Graph, root: nn.Module) -> None:
             if isinstance(other, Tensor):
                 node.target, node.args = "to", (node.args[0], other.dtype)
         elif asks_metadata(node) and node.args[0] in values:
-            answer = _called(node, values)
+            answer = called(node, values)
             if not isinstance(answer, Tensor):  # as new_zeros returns
                 _read_instead(node, answer)
 
@@ -68,15 +67,8 @@ def _values_asked_about(graph: fx.Graph, root: nn.Module) -> dict[fx.Node, Any]:
     with torch.no_grad(), undisturbed():  # what is drawn here is not drawn by the network
         for node in (node for node in graph.nodes if node in needed):
             with suppress(Exception):  # which comes again, and is reported, where the network is walked through
-                values[node] = held_by(root, node) if node.op == "get_attr" else _called(node, values)
+                values[node] = held_by(root, node) if node.op == "get_attr" else called(node, values)
     return values
-
-
-def _called(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
-    """Returns the value of a node that calls a function or a method, made of the values of others."""
-    args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
-    function: Any = getattr(args[0], str(node.target)) if node.op == "call_method" else node.target
-    return function(*args[node.op == "call_method" :], **kwargs)
 
 
 def _read_instead(node: fx.Node, value: Any) -> None:
