@@ -259,8 +259,8 @@ def main() -> int:
                 switches = {} if file.startswith(CAPTURED) else {"BRODMANN_KERNELS": "off"}
             environment = {**os.environ, "PYTHONPATH": str(copy), **switches}
             run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-            # Anything but a failed test (1) is no kill: a syntax error would stop the collection (2).
-            killed = run.returncode == 1
+            # A failed test (1) is a kill, and so is a crash (below 0). A syntax error would stop the collection (2).
+            killed = run.returncode == 1 or run.returncode < 0
             survivors += not killed
             print(f"{'killed  ' if killed else 'SURVIVED'}  {file}: {why}", flush=True)
     print(f"{len(mutants) - survivors} of {len(mutants)} killed")
