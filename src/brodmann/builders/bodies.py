@@ -51,21 +51,21 @@ def mlp(
     Args:
         in_features: Size of a sample (flat).
         outputs: Classes, or targets of a regression.
-        depth: Number of linear layers, readout included. Default 2: one hidden layer; or what a list of widths says.
-        width: Units of every hidden layer, or a list of those of each, from below: ``(512, 256)``. Default 256, the
-            size named for the paper (docs/method.md says by whom).
+        depth: Number of linear layers, readout included. Default 2: one hidden layer; or as a list of widths says.
+        width: Units of every hidden layer, or a list with the units of each, from below: ``(512, 256)``. Default 256,
+            the size named for the paper (docs/method.md says by whom).
         areas: Budget of areas of every layer. Default 16, likewise.
         feedback: A name in `FEEDBACKS`, or a path as `AreaLinear` takes it. The lowest layer sends nothing down and has
             none.
         activation: ``"relu"`` (default, likewise), ``"gelu"``, ``"tanh"``, or any operation that `Local` takes.
         dropout: Share of hidden units switched off while learning. Default 0.
-        readout_scale: ``start_scale`` of the readout, see `AreaLinear`. Default 0.1: weights and feedback weights then
-            soon consist of what they have learned, which is common to both, and not of where each began. That narrows
-            the gap to transpose feedback, to 0 to 0.5 points depending on the seeds (docs/log.md); backpropagation
-            gains nothing.
+        readout_scale: ``start_scale`` of the readout, see `AreaLinear`. Default 0.1: what weights and feedback weights
+            have learned, which is the same for both, then soon outweighs their initial values, which differ. That
+            narrows the gap to transpose feedback, to 0 to 0.5 points depending on the seeds (docs/log.md);
+            backpropagation gains nothing.
         lowest: Whether nothing below learns, so that the lowest layer needs no feedback. Default True. False for a body
             that stands on one that learns, or on an encoder of autograd, see `Network.learn_with_error`.
-        **common: What all layers follow: ``update``, ``routing``, ``shared``, ``gated``, ``pooling``, ``router`` and
+        **common: Settings of all layers: ``update``, ``routing``, ``shared``, ``gated``, ``pooling``, ``router`` and
             ``storage``, see `Common`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Common: the arguments of a builder that all layers of its network follow."""
+"""Common: the arguments of a builder that all layers of its network share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 
 class Common(TypedDict, total=False):
-    """What all layers of a network follow, by name: builders and `from_torch` take it, and hand it to `Parts`."""
+    """Settings that all layers of a network share, by name: builders and `from_torch` pass them on to `Parts`."""
 
     update: UpdateRule | None
     """Rule of every weight. Default Adam without decay: its steps need no tuning to the width. The command line and the
@@ -35,17 +35,17 @@ class Common(TypedDict, total=False):
     pooling: float
     """Extra decay on the areas' own parts. Default 0, see `AreaLinear`."""
     router: dict[str, Any] | Callable[..., Router] | None
-    """Further arguments of every `Router`; or what builds one of your own, as `AreaLinear` takes it. Default None."""
+    """Further arguments of every `Router`; or a function that builds your own, as for `AreaLinear`. Default None."""
     storage: str | torch.dtype | None
     """Dtype in which weights are stored, or its name: ``"bfloat16"`` halves a step's bytes. Default None: that of the
     computation. See `AreaLinear`."""
 
 
 def spelled_out(builder: Callable[P, R]) -> Callable[P, R]:
-    """Lets a builder show the arguments of `Common` one by one, with their defaults, and name those it does not know.
+    """Lets a builder list the arguments of `Common` one by one, with their defaults, and name unknown arguments.
 
     Raises:
-        TypeError: On a call, where an argument is unknown or missing.
+        TypeError: On a call, if an argument is unknown or missing.
     """
     plain = inspect.signature(builder)
     *own, common = plain.parameters.values()

@@ -1,4 +1,4 @@
-"""Parts of builders: choices by name, and what turns a builder's arguments into layers of areas."""
+"""Parts of builders: choices by name, and layers of areas from a builder's arguments."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SYNONYMS = {
     "kp": "kolen-pollack",
     "weight-mirror": "kolen-pollack-mirrored",
 }
-"""What the literature calls feedback paths -> the nearest name in `FEEDBACKS`."""
+"""Names of feedback paths in the literature -> the nearest name in `FEEDBACKS`."""
 ACTIVATIONS: dict[str, Callable[..., Any]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 ROUTING = ("layer", "network")
 Body = TypeVar("Body", bound=Layer)
@@ -108,12 +108,12 @@ def activation_named(name: str) -> nn.Module:
 
 @dataclass(frozen=True)
 class Parts:
-    """What the layers of one network have in common: those arguments of a builder that all of them follow.
+    """Settings that the layers of one network share: arguments of a builder that hold for all of them.
 
     Attributes:
         in_features: Size of a sample (flat).
         outputs: Outputs of the network.
-        areas: See `brodmann.builders.mlp`, which has the same default; likewise ``feedback``. All others: see `Common`.
+        areas: As for `brodmann.builders.mlp`, with the same default; likewise ``feedback``. All others: see `Common`.
     """
 
     in_features: int

@@ -85,7 +85,7 @@ def label_of(builder: Any) -> str:
 
 
 def _hint(refused: set[str]) -> str:
-    """Returns what may help where a builder does not take some arguments by their names."""
+    """Returns a hint for a builder that does not take some arguments by their names."""
     if refused & {"in_features", "outputs"}:
         return " Call its arguments for the two sizes in_features and outputs."
     common = refused & {part.name for part in fields(Parts)}

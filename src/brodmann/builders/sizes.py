@@ -12,7 +12,7 @@ from ..checks import check_whole
 from ..errors import BrodmannError
 
 DEPTH = 2
-"""Linear layers where no depth is given; beside a list of widths, which says the depth, it counts as not given."""
+"""Linear layers if no depth is given; beside a list of widths, which determines the depth, it counts as not given."""
 
 
 def as_ints(value: Any) -> Any:
@@ -46,7 +46,7 @@ def check_residual(depth: Any, width: Any) -> None:
 
 
 def depth_of(depth: int, width: int | Sequence[int]) -> int:
-    """Returns the number of linear layers of a dense network, readout included: the depth, or what widths say.
+    """Returns the number of linear layers of a dense network, readout included, from its depth or its list of widths.
 
     Args:
         depth: The depth that was given, or `DEPTH`.
