@@ -55,7 +55,7 @@ class Recruiting(Router):
         super().__init__(in_features, areas, dimension=dimension, temperature=temperature, learned=False, update=update)
         self.novelty = novelty
         self.prototypes.zero_()
-        # Cell 0 is never vacant: it takes what comes before anything was recruited.
+        # Cell 0 is never vacant: it takes the samples that come before anything was recruited.
         self.register_buffer("vacant", torch.arange(self.cells) > 0)
 
     @property

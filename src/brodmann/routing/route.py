@@ -1,4 +1,4 @@
-"""Routes: what a router chose for each row, and what learning and inference need of it."""
+"""Routes: the choices of a router for each row, with what learning and inference need."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ class Choice(NamedTuple):
 
 
 Chosen = Route | Choice | None
-"""What an enclosing `Routed` chose for the layers inside it; None if there is none, and layers choose themselves."""
+"""The choice of an enclosing `Routed` for the layers inside it; None without one: layers then choose themselves."""
 AnyRoute = TypeVar("AnyRoute", bound=Route | Choice)
 
 
@@ -201,13 +201,13 @@ def checked_route(route: AnyRoute | None, x: Tensor, rows: Tensor) -> AnyRoute:
 
 
 def repeat_rows(of_samples: Tensor, rows: int) -> Tensor:
-    """Returns what each sample has, (samples,), for each of its rows, (rows,), which lie together."""
+    """Repeats values of samples, (samples,), for each row of a sample, (rows,); rows of a sample are adjacent."""
     samples = of_samples.shape[0]  # len() would fix the batch of an exported graph
     return of_samples if rows == samples else of_samples[:, None].expand(-1, rows // samples).reshape(-1)
 
 
 def stack_steps(steps: Sequence[Tensor]) -> Tensor:
-    """Returns what each step has, (samples, ...), for all rows, (samples * steps, ...): a sample's lie together."""
+    """Stacks values of steps, (samples, ...) each, into rows (samples * steps, ...): those of a sample are adjacent."""
     return torch.stack(list(steps), 1).flatten(0, 1)
 
 
@@ -225,7 +225,7 @@ def weights_of_rows(weight: Tensor, rows: int) -> Tensor:
 
 
 def summed_by_sample(of_rows: Tensor, samples: int) -> Tensor:
-    """Returns sums over the rows of each sample, (samples, ...), of what each row has, (rows, ...)."""
+    """Returns the sum of values of rows, (rows, ...), over the rows of each sample, (samples, ...)."""
     return of_rows if len(of_rows) == samples else of_rows.reshape(samples, -1, *of_rows.shape[1:]).sum(1)
 
 
@@ -236,7 +236,7 @@ def length_of(u: Tensor) -> Tensor:
 
 
 def check_cells(name: str, cell: Tensor, cells: int) -> None:
-    """Raises a `BrodmannError` unless cells (rows,), which the router of this name chose, lie among so many."""
+    """Raises a `BrodmannError` unless cells (rows,), chosen by the router of this name, are from 0 to cells - 1."""
     if not all_in(cell, 0, cells - 1):
         raise BrodmannError(
             f"{name}.choose should return cells from 0 to {cells - 1}, got {int(cell.min())} to {int(cell.max())}."

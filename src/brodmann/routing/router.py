@@ -46,8 +46,8 @@ class Router(nn.Module):
     ``partition[cell]``, the gate ``a = softmax(s / tau)[cell]``. For ``x = 0`` the cell is 0.
 
     The prototypes are random unit vectors and never move; see `Recruiting` for others. The projection ``P`` may learn.
-    What it learns from is the usefulness of the chosen cell ``c``, ``-dL/da`` (see `AreaLinear.learn`), which goes
-    through the softmax and the cosine into ``P``:
+    It learns from the usefulness of the chosen cell ``c``, ``-dL/da`` (see `AreaLinear.learn`), which is propagated
+    through the softmax and the cosine to ``P``:
     ``dL/ds_j = dL/da * a (1[j = c] - p_j) / tau`` and ``dL/du = sum_j dL/ds_j (prototype_j - s_j u/|u|) / |u|``.
 
     Source: descriptions of SAL (arXiv 2601.21561) for projection, frozen prototypes and hard choice; gate, partition
@@ -84,7 +84,7 @@ class Router(nn.Module):
                 to split.
             dimension: Size of the projection. Default 16: cosine in 16 dimensions distinguishes hundreds of prototypes,
                 and costs a sixteenth of a map of 256 units.
-            temperature: tau of the gate, in units of a cosine. Default 0.3; 0.1 and 1 do as well (docs/results.md).
+            temperature: tau of the gate, in units of a cosine. Default 0.3; 0.1 and 1 work as well (docs/results.md).
             learned: Whether the projection learns. Default True: frozen ones lost 0.6 points on one set of four, and
                 nothing noticeable on the others (docs/results.md).
             balance_rate: Step of the load-balancing bias, which enters only the choice, never the gate; at most 2.
@@ -138,7 +138,7 @@ class Router(nn.Module):
 
     @property
     def moves(self) -> bool:
-        """Whether learning changes it: its projection or balance, by splitting, or as a class of your own learns."""
+        """Whether learning changes it: its projection, its balance, a split, or the `learn` of a class of your own."""
         own = type(self).learn is not Router.learn
         return self.learned or self.balance_rate > 0 or self.conflict is not None or own
 
@@ -199,7 +199,7 @@ class Router(nn.Module):
         return (self.scores(products, length) + self.balance).argmax(1).masked_fill(length[:, 0] == torch.inf, 0)
 
     def _chosen(self, x: Tensor, u: Tensor, products: Tensor | None) -> Tensor:
-        """Returns the cell of each row, (rows,), from what is routed, its projection, and its products if there are."""
+        """Returns the cell of each row, (rows,), from the inputs, their projection, and the products if computed."""
         if (cell := self._own_choice(x)) is not None:
             return cell
         return nearest(u, self.prototypes) if products is None else self._best(products, u)
