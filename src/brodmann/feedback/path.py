@@ -1,4 +1,4 @@
-"""Feedback: how an error goes down through a layer, and how the weights on its way learn."""
+"""Feedback: how an error travels down through a layer, and how feedback weights learn."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Feedback(nn.Module, ABC):
     reads_rows: bool = True
     """Whether `learn` needs the rows of the signal themselves, not only the sums of their products."""
     _form: tuple[int, int]
-    """Shape of its layer's maps, (out, in): what `one_matrix` returns has it too."""
+    """Shape of its layer's maps, (out, in), and of the matrix that `one_matrix` returns."""
 
     def __init__(self, shape: Shape | None = None) -> None:
-        """Takes what a path may know of its layer; the base class needs none of it."""
+        """Takes the facts about its layer that a path may use; the base class uses none."""
         super().__init__()
 
     @abstractmethod
@@ -56,7 +56,7 @@ class Feedback(nn.Module, ABC):
         """Moves the other feedback weights in place, shared ones and maps per area. Default: there are none.
 
         Args:
-            signal: What the layer offers, the same as for `error`; forward weights have not moved yet.
+            signal: As for `error`; forward weights have not moved yet.
             lr: Learning rate of maps that all areas share: the step's, times the layer's and ``Rates.feedback``.
             decay: Decoupled decay of the layer's rule, that of the shared part.
             area_lr: ``lr`` times the rate of areas, see `Rates`: for maps per area.

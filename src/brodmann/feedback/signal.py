@@ -66,7 +66,7 @@ class Signal(NamedTuple):
         )
 
     def of_all(self, processes: Processes, counts: list[int]) -> Signal:
-        """Returns the signal of the rows of all processes, of which there are so many in each."""
+        """Returns the signal of the rows of all processes; ``counts`` are the numbers of rows of each."""
         output_error, output, target = self.output_error, self.output, self.target
         gated = self.part_delta is not self.delta
         x, delta, area, *part = processes.rows(
