@@ -124,7 +124,7 @@ def _times_root(x: Tensor, explained: Tensor, root_ridge: float) -> Tensor:
 
 
 def _information(explained: Tensor) -> Tensor:
-    """Returns ``C^-1 / ridge``, (in, in) in float64: the identity where nothing was seen, and nowhere less."""
+    """Returns ``C^-1 / ridge``, (in, in) in float64: the identity for directions without samples, never below it."""
     root = torch.eye(len(explained), dtype=torch.float64, device=explained.device) - explained
     axes, lengths, _ = torch.linalg.svd(root)
     inverse: Tensor = axes / lengths.clamp(UNEXPLAINED, 1.0)
