@@ -1,4 +1,4 @@
-"""Container: a layer that is made of layers, and the rule that all of them follow."""
+"""Container: a layer made of layers, and the rule that all of them follow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .layer import Layer
 
 
 class Container(Layer):
-    """Abstract: a layer that is made of layers, through all of which the error comes down."""
+    """Abstract: a layer made of layers, all of which the error passes."""
 
     traces_again: bool = False
     """Whether it traces its layers a second time when the error comes down."""
@@ -33,7 +33,7 @@ class Container(Layer):
 
     @property
     def sends_down(self) -> bool:
-        """Whether all of its layers do: else the error below would lack a part."""
+        """Whether all of its layers do: else the error below would be incomplete."""
         return all(layer.sends_down for layer in _inside(self))
 
 
@@ -44,7 +44,7 @@ def rule_throughout(layer: Layer) -> UpdateRule | None:
 
 
 def replace_rule_throughout(layer: Layer, rule: UpdateRule | None) -> None:
-    """Lets a layer and all layers inside it that follow a rule follow another one; if one cannot, none does."""
+    """Replaces the rule of a layer and of all layers inside it that follow one; if one cannot follow, none does."""
     parts = list(_rules_in(layer)) or [layer]
     for part in parts:
         part._check_can_follow(rule)

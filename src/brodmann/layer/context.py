@@ -1,4 +1,4 @@
-"""Context: what is not local to one layer during a learning step."""
+"""Context: everything in a learning step that is not local to one layer."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Context(NamedTuple):
         return nullcontext() if self.processes is None else self.processes.same_draws()
 
     def of_all_processes(self) -> Context:
-        """Returns the context for what was gathered from all processes: as if this one had had the whole batch."""
+        """Returns the context for rows gathered from all processes: as if this process had the whole batch."""
         processes, weight = self.processes, self.weight
         if processes is not None and weight is not None:
             (weight,) = processes.rows(weight)

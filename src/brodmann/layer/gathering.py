@@ -20,7 +20,7 @@ class Gathering(Layer):
     """
 
     def hand_over(self, part: Any, context: Context) -> None:
-        """Moves by what `learn` made of one error: at once, or later together with the other places."""
+        """Moves by what `learn` computed from one error: at once, or later together with the other places."""
         if context.gathered is None:
             self.move_together([part], context)
         else:

@@ -1,4 +1,4 @@
-"""Layer: what a part of a network must offer to learn without autograd."""
+"""Layer: the interface of a part of a network that learns without autograd."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Layer(nn.Module, ABC):
     """Class attribute: names of the attributes that it needs only for learning, such as a readout for a local loss:
     `Network.active_parameters` leaves them out, as it does feedback paths."""
     frozen_here: bool = False
-    """Whether what it holds itself, besides the layers inside it, stays as it is; see `frozen`."""
+    """Whether its own parameters and buffers, not those of layers inside it, stay as they are; see `frozen`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Begins a layer; arguments are those of a module that a class may also inherit from.
@@ -159,7 +159,7 @@ class Layer(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: Tensor, choice: Chosen = None) -> Tensor:
-        """Inference: x (batch, ..., in); returns (batch, ..., out). ``choice`` is what an enclosing `Routed` chose."""
+        """Inference: x (batch, ..., in); returns (batch, ..., out). ``choice`` is that of an enclosing `Routed`."""
 
     @abstractmethod
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:

@@ -1,4 +1,4 @@
-"""BatchNorm: a norm by what the samples of a batch have in common."""
+"""BatchNorm: a norm by the statistics of a batch."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class BatchNorm(Layer):
         return torch.addcmul(shift, x, scale)
 
     def by_batch(self, x: Tensor, rate: float) -> Tensor:
-        """Returns what `trace` does at a rate of the layer, by operations that autograd knows: x (..., features)."""
+        """Returns the output of `trace` at a rate of the layer, in a form that autograd follows: x (..., features)."""
         rows, several = x.reshape(-1, self.features), self._goes_by_batch(x, rate)
         mean, variance = (None, None) if several else (self.mean, self.variance)
         return functional.batch_norm(rows, mean, variance, *self._weights, several, eps=self.eps).reshape(x.shape)
@@ -213,10 +213,10 @@ class BatchNorm(Layer):
 
 
 def _as_image(x: Tensor) -> Tensor:
-    """Returns (..., features) as one image, (1, features, values, 1), of which PyTorch's kernels go through rows."""
+    """Returns (..., features) as one image, (1, features, values, 1), whose rows PyTorch's kernels go through."""
     return x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
 
 
 def _as_it_came(image: Tensor, shape: Any) -> Tensor:
-    """Returns what `_as_image` made an image of."""
+    """Reverses `_as_image`: returns a tensor of this shape."""
     return image.permute(0, 2, 3, 1).reshape(shape)

@@ -1,4 +1,4 @@
-"""Cells of recurrent layers: what a step makes of both maps, and how errors go back through it."""
+"""Cells of recurrent layers: the next state from the outputs of both maps, and how errors go back through it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ..layer import has_parameters
 aten = torch.ops.aten
 
 State = tuple[Tensor, ...]
-"""What goes from step to step, (batch, units) each; the first is what the step returns."""
+"""Tensors that go from step to step, (batch, units) each; the first is the output of the step."""
 PullBack = Callable[[State], tuple[Tensor, Tensor, tuple[Tensor | None, ...]]]
 """Takes the errors of a state; returns those of ``below``, ``before`` and the state before, see `Cell`.
 
-Parts of the state before that have no effect, but perhaps through ``before``, may have None for an error of zeros.
+If a part of the state before has no effect except through ``before``, its error may be None, which stands for zeros.
 """
 
 
 class Cell(ABC):
-    """Abstract: what a step makes of both maps, without parameters.
+    """Abstract: computes the next state from the outputs of both maps, without parameters.
 
     Attributes:
         gates: Outputs of each map for every unit.
@@ -46,7 +46,7 @@ class Cell(ABC):
         """
 
     def with_pull_back(self, below: Tensor, before: Tensor, state: State) -> tuple[State, PullBack]:
-        """Returns the next state, and what carries its errors back: by autograd unless a cell has a formula."""
+        """Returns the next state, and a function that pulls errors back: by autograd unless a cell has a formula."""
         with torch.inference_mode(False), torch.enable_grad():
             taken = [as_leaf(part) for part in (below, before, *state)]
             found = self(taken[0], taken[1], tuple(taken[2:]))

@@ -44,7 +44,7 @@ class Sequential(Container):
         self.layers = nn.ModuleList(layers)
 
     def forward(self, x: Tensor, choice: Chosen = None) -> Tensor:
-        """Inference: x (batch, ...) as the first layer takes it; returns what the last one does."""
+        """Inference: x (batch, ...) as the first layer takes it; returns the output of the last."""
         for layer in self.layers:
             x = layer(x, choice)
         return x
@@ -63,7 +63,7 @@ class Sequential(Container):
         return self._down(len(self.layers), trace, error, context)
 
     def _up(self, begin: int, end: int, x: Tensor, context: Context) -> tuple[Tensor, list[Any]]:
-        """Computes the layers from ``begin`` to before ``end``: returns the output, and the trace of each."""
+        """Computes the layers from ``begin`` up to, but without, ``end``: returns the output, and the trace of each."""
         traces = []
         for layer in [*self.layers][begin:end]:
             x, trace = trace_of(layer, x, context)
@@ -213,7 +213,7 @@ class Routed(Container, Gathering):
         return self.router.moves and self.body.can_learn
 
     def forward(self, x: Tensor, choice: Chosen = None) -> Tensor:
-        """Inference: x (batch, ..., in); returns what the body does, which follows this router, not an outer one."""
+        """Inference: x (batch, ..., in); returns the body's output; it follows this router, not an outer one."""
         return self.body(x, self.router(self._rows(x)))
 
     def _rows(self, x: Tensor) -> Tensor:
@@ -254,7 +254,7 @@ class Routed(Container, Gathering):
 
     @unrecorded
     def move(self, parts: list[Route], context: Context) -> None:
-        """Lets the router learn from the routes of all places, after which areas may split."""
+        """Lets the router learn from the routes of all places; then areas may split."""
         self._steering().learn(parts, context)
 
     def split(self, area: int, cells: Iterable[int] | None = None) -> int:

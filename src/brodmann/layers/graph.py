@@ -18,7 +18,7 @@ from .product import Product
 from .tied import TiedProduct
 
 INPUT = "input"
-"""Name of what comes to a graph."""
+"""Name of the input of a graph."""
 
 
 class Graph(Container):
@@ -118,7 +118,7 @@ class Graph(Container):
         return name, layer
 
     def _check_reads(self, name: str, layer: Layer, reads: tuple[str, ...]) -> None:
-        """Raises if a node reads what is not there, or other things than its layer takes."""
+        """Raises if a node reads an unknown value, or values that its layer does not take."""
         known = *self.inputs, *self.plan
         for source in reads:
             if not isinstance(source, str) or source not in known:
@@ -144,7 +144,7 @@ class Graph(Container):
 
     @property
     def sources(self) -> dict[str, tuple[str, ...]]:
-        """What each node reads."""
+        """Names of the values that each node reads."""
         return {name: node.reads for name, node in self.plan.items()}
 
     def layer_of(self, name: str) -> Layer:
@@ -173,7 +173,7 @@ class Graph(Container):
 
     @property
     def sends_down(self) -> bool:
-        """Whether all nodes above its input do, else that one's error would lack a part; never with several inputs."""
+        """Whether all nodes above its input do, else its error would be incomplete; never with several inputs."""
         if len(self.inputs) > 1:
             return False
         # Nodes to which only a `Constant` leads do not count.
@@ -194,7 +194,7 @@ class Graph(Container):
         return of_each(values.__getitem__, self.outputs), traces
 
     def _up(self, names: Iterable[str], values: dict[str, Any], context: Context) -> dict[str, Any]:
-        """Computes nodes from the values before them, which become those after them: returns the trace of each."""
+        """Computes nodes from the values before them, adds their values, and returns the trace of each."""
         traces = {}
         for name in names:
             value, traces[name] = trace_of(self.layer_of(name), self._read(name, values), context)
@@ -202,7 +202,7 @@ class Graph(Container):
         return traces
 
     def _given(self, x: Any) -> dict[str, Any]:
-        """Returns what comes to the graph, by name."""
+        """Returns the inputs of the graph by name."""
         if isinstance(x, Mapping) and x.keys() == set(self.inputs):
             return dict(x)
         if isinstance(x, tuple | list) and len(x) == len(self.inputs):
@@ -216,7 +216,7 @@ class Graph(Container):
         )
 
     def _single(self, name: str, value: Any) -> Any:
-        """Returns what a node returned, which other nodes take for one value."""
+        """Returns the value of a node; raises if it is not one, since other nodes read it as one."""
         if isinstance(value, tuple | list | Mapping):
             raise BrodmannError(
                 f"Node '{name}' returns {len(value)} values, but other nodes read it as one: make a node for each "
@@ -225,7 +225,7 @@ class Graph(Container):
         return value
 
     def _read(self, name: str, values: dict[str, Any]) -> Any:
-        """Returns what a node reads: a tensor, or a tuple of several; drops values that nobody reads after it."""
+        """Returns the values that a node reads, a tensor or a tuple; drops values that no later node reads."""
         node = self.plan[name]
         read = tuple(values[source] for source in node.reads or self.inputs[:1])  # which a constant ignores
         for source in node.last:
@@ -283,12 +283,12 @@ class Graph(Container):
 
 
 def _add(errors: dict[str, Tensor], name: str, part: Tensor) -> None:
-    """Adds to the error of a value, which several nodes may read, and which may be returned as well."""
+    """Adds to the error of a value, which several nodes may read and the graph may return."""
     errors[name] = errors[name] + part if name in errors else part
 
 
 def last_first(traces: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yields name and trace of the last node to the first, each of which it takes away."""
+    """Yields name and trace of each node, from the last to the first, and removes them."""
     while traces:
         yield traces.popitem()
 

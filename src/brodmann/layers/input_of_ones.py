@@ -9,10 +9,10 @@ from ..checks import MisfitError, check_tensors, check_whole
 
 
 class InputOfOnes(nn.Module):
-    """Appends an input that is always 1: its weights are biases, under rules that move no others."""
+    """Appends an input that is always 1: its weights are biases, for rules that do not move other biases."""
 
     def __init__(self, features: int) -> None:
-        """Stores how many inputs come, which is what an error names: nobody chose one more."""
+        """Stores the number of inputs, without the one that is added: error messages name it."""
         super().__init__()
         check_whole(features=features)
         self.features = features

@@ -26,7 +26,7 @@ class LocalTrace(NamedTuple):
     """What a `Local` remembers of one forward pass.
 
     Attributes:
-        pull_back: Turns the error of the output into that of what came, or of each tensor that came.
+        pull_back: Turns the error of the output into that of the input, or of each input.
         shape: Shape of the output.
         dtype: Its dtype.
     """
@@ -147,7 +147,7 @@ class Local(Layer):
 
     @unrecorded
     def learn(self, trace: LocalTrace, error: Tensor, context: Context) -> Any:
-        """Carries the error through the derivative; returns one for each tensor that came, None for whole numbers."""
+        """Carries the error through the derivative; returns one for each input, None for whole numbers."""
         check_error(error, trace.shape, trace.dtype)
         try:
             return trace.pull_back(error)
@@ -194,11 +194,11 @@ class WithPullBack(nn.Module, ABC):
 
     @abstractmethod
     def with_pull_back(self, x: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
-        """Returns the output, and what turns its error into that of x, one for each tensor of a tuple."""
+        """Returns the output, and a function that turns its error into that of x, one for each tensor of a tuple."""
 
 
 class Sum(WithPullBack):
-    """The sum of tensors of equal shape, where branches of a `Graph` meet."""
+    """The sum of tensors of equal shape, for the place at which branches of a `Graph` meet."""
 
     def forward(self, *x: Tensor) -> Tensor:
         """Takes tensors (...); returns (...)."""

@@ -100,7 +100,7 @@ class Maps(Gathering):
         self.feedback, self.merged = None, True
 
     def _weights(self) -> list[Tensor]:
-        """Returns what the output is computed from."""
+        """Returns the weights from which the output is computed."""
         parts = [self.shared, None if self.areas is None else self.areas.weight]
         return [slab.value for part in parts if part is not None for slab in part.slabs()]
 

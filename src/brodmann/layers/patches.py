@@ -56,7 +56,7 @@ class Patches(Layer):
         return x.ndim == 4 and min(self._spare(*x.shape[1:3])) >= 0
 
     def _spare(self, height: int, width: int) -> list[int]:
-        """Returns by how many pixels an image, with its padding, is higher and wider than a window."""
+        """Returns how many pixels an image, with its padding, is higher and wider than a window."""
         settings = zip((height, width), self.size, self.padding, self.dilation, strict=True)
         return [extent + 2 * padding - dilation * (size - 1) - 1 for extent, size, padding, dilation in settings]
 

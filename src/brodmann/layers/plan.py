@@ -26,12 +26,12 @@ Plan = dict[str, Node]
 
 
 def unread(plan: Plan, returned: Collection[str]) -> list[str]:
-    """Returns the nodes that nobody reads, and that are not returned."""
+    """Returns the nodes that no other node reads, and that are not returned."""
     return sorted(plan.keys() - {source for node in plan.values() for source in node.reads} - set(returned))
 
 
 def with_last_reads(plan: Plan, returned: Collection[str]) -> Plan:
-    """Returns the plan in which each node names what it is the last to read."""
+    """Returns the plan in which each node names the values that no later node reads."""
     last_reader = {source: name for name, node in plan.items() for source in node.reads}
     last: dict[str, list[str]] = {name: [] for name in plan}
     for source, reader in last_reader.items():
@@ -41,7 +41,7 @@ def with_last_reads(plan: Plan, returned: Collection[str]) -> Plan:
 
 
 def repeated(plan: Plan) -> set[str]:
-    """Returns the nodes whose layer other nodes have too."""
+    """Returns the nodes that share their layer with other nodes."""
     places = Counter(node.holder for node in plan.values())
     return {name for name, node in plan.items() if places[node.holder] > 1}
 

@@ -71,7 +71,7 @@ class Product(Weights):
         return self.feedback is not None
 
     def forward(self, x: Tensor | tuple[Tensor, ...], choice: Chosen = None) -> Tensor:
-        """Inference: x (samples, ...), perhaps with what else the operation takes; returns (samples, ...)."""
+        """Inference: x (samples, ...), with further inputs if the operation takes them; returns (samples, ...)."""
         value, *others = parts_in(x)
         try:
             return self.operation(value, self.weight.to(value.dtype), *others)

@@ -1,4 +1,4 @@
-"""Recomputed: a sequence or graph of layers of which only what enters segments is kept until the error comes down."""
+"""Recomputed: a sequence or graph of layers that keeps only the inputs of segments until the error comes down."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Recomputed(Sequential):
 
     @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, list[Any]]:
-        """Learning forward pass: x as for `forward`; returns the output; of each segment the input, and its draws."""
+        """Learning forward pass: x as for `forward`; returns the output, and the input and draws of each segment."""
         kept = []
         for begin, end in _parted(len(self.layers), self.segments):
             kept.append((x, _draws(x)))
@@ -64,7 +64,7 @@ class Recomputed(Sequential):
 
     @unrecorded
     def learn(self, trace: list[Any], error: Tensor, context: Context) -> Tensor | None:
-        """Error pass, a segment at a time, whose traces are computed again: shapes as in `Sequential.learn`."""
+        """Error pass, segment by segment, each traced again first: shapes as in `Sequential.learn`."""
         for begin, end in reversed(_parted(len(self.layers), self.segments)):
             x, draws = trace.pop()
             with draws.going_on():
@@ -80,9 +80,9 @@ class Recomputed(Sequential):
 class RecomputedGraph(Graph):
     """A `Graph` in segments of nodes: each remembers only the values that it and later ones read, see `Recomputed`.
 
-    A segment begins where few values are read later on, such as before a residual block, within half a segment of where
-    it would begin if all were of one size. Numbers and names are those of `Graph`. A layer in several nodes whose
-    router recruits is refused: its second place would change the areas of the first.
+    A segment begins at a node after which few earlier values are read, such as before a residual block, at most half a
+    segment away from its place if all were of one size. Numbers and names are those of `Graph`. A layer in several
+    nodes whose router recruits is refused: its second place would change the areas of the first.
     """
 
     traces_again = True
@@ -115,7 +115,7 @@ class RecomputedGraph(Graph):
 
     @unrecorded
     def trace(self, x: Several, context: Context) -> tuple[Any, Any]:
-        """Learning forward pass: x and output as for `Graph.forward`; returns what enters each segment, too."""
+        """Learning forward pass: x and output as for `Graph.forward`; also returns the inputs of each segment."""
         values, kept = self._given(x), []
         for names in self._parts():
             kept.append(_Segment(names, dict(values), _draws(x)))
@@ -124,7 +124,7 @@ class RecomputedGraph(Graph):
 
     @unrecorded
     def learn(self, trace: Any, error: Several, context: Context) -> Tensor | None:
-        """Error pass, a segment at a time, whose traces are computed again: shapes as in `Graph.learn`."""
+        """Error pass, segment by segment, each traced again first: shapes as in `Graph.learn`."""
         return self._down(self._again(trace, context), error, context)
 
     def _parts(self) -> list[list[str]]:
@@ -191,10 +191,10 @@ def _checked(segments: int | None, count: int, kind: str) -> int:
 
 
 def _parted(count: int, segments: int) -> list[tuple[int, int]]:
-    """Returns where each segment begins, and the next one does."""
+    """Returns the first item of each segment, and of the next one."""
     return list(itertools.pairwise(round(index * count / segments) for index in range(segments + 1)))
 
 
 def _draws(x: Several) -> Draws:
-    """Returns the random numbers that are drawn from here on, where x lies."""
+    """Returns the random numbers that are drawn from here on, on the device of x."""
     return Draws.from_here(parts_in(x)[0].device)

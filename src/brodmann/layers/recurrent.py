@@ -1,4 +1,4 @@
-"""Recurrent: one map of areas for all steps of a sequence, whose output goes into the next step."""
+"""Recurrent: maps of areas that all steps of a sequence share; the output of a step goes into the next."""
 
 from __future__ import annotations
 

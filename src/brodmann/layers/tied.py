@@ -65,7 +65,7 @@ class TiedWeights(Weights):
 
     @unrecorded
     def learn(self, trace: Any, error: Tensor, context: Context) -> None:
-        """Moves by the gradient, of W's shape: `TiedProduct` layers have made it of errors that were clipped."""
+        """Moves by the gradient, of W's shape, which `TiedProduct` layers computed from clipped errors."""
         self.hand_over(error, context)
 
     def extra_repr(self) -> str:

@@ -148,7 +148,7 @@ def traced_product(operation: Operation, x: Tensor, weight: Tensor, *others: Ten
 
 
 def check_operation(operation: Operation, owner: str) -> None:
-    """Raises if something is no function of inputs and weights; the owner is the layer that takes it."""
+    """Raises if an operation is no function of inputs and weights; ``owner`` is the layer that takes it."""
     if not callable(operation) or has_parameters(operation):
         raise BrodmannError(
             f"Expected the operation of a {owner} to be a function of inputs and weights, without parameters of its "
