@@ -1,4 +1,4 @@
-"""What of a network may be replaced between steps: loss, rates, clip, update rule, what is frozen and protected."""
+"""Settings of a network that may be replaced between steps: loss, rates, clip, update rule, frozen and protected."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .learning_layers import check_names, learning_layers
 
 
 class Adjustable(HoldsLoss):
-    """A body of layers, and what may be replaced between steps."""
+    """A body of layers, and settings that may be replaced between steps."""
 
     body = Held[Layer]()
 
     def __init__(self, body: Layer, loss: Loss | None, rates: Rates | None, clip: float | None) -> None:
-        """Takes the layers, and what may be replaced, see `Network`."""
+        """Takes the layers and these settings, see `Network`."""
         super().__init__()
         self.body = body
         self.loss = loss  # type: ignore[assignment]
@@ -160,7 +160,7 @@ class Adjustable(HoldsLoss):
             raise
 
     def adjustments(self) -> dict[str, Any]:
-        """Returns all of this but the loss, as files hold it."""
+        """Returns all of these settings but the loss, in the form of files."""
         return {
             "rates": vars(self.rates),
             "clip": self.clip,
@@ -169,7 +169,7 @@ class Adjustable(HoldsLoss):
         }
 
     def adjust(self, adjustments: dict[str, Any]) -> None:
-        """Takes back what `adjustments` returned, here or in an earlier version, which froze and protected nothing."""
+        """Restores what `adjustments` returned, also in earlier versions, which froze and protected nothing."""
         self.rates, self.clip = Rates(**adjustments["rates"]), adjustments["clip"]
         if "frozen" in adjustments:
             self.freeze_exactly(adjustments["frozen"])

@@ -13,11 +13,11 @@ from ..several import of_each
 
 DONE, FAILED, DIVERGED = range(3)
 SETTINGS = "clip, rates, the loss, what is frozen or protected, and whether samples are weighed"
-SHAPES = "shapes of samples, such as lengths of sequences, where weights, clip or a path of your own need the same"
+SHAPES = "shapes of samples, such as lengths of sequences (weights, clip and paths of your own need equal ones)"
 
 
 def shares_of(counts: Sequence[float], *, sums: bool) -> list[float]:
-    """Returns the factors by which losses of parts add up to that of all, from what each part counts for."""
+    """Returns the factors by which losses of parts add up to the loss of all, from the count of each part."""
     total = sum(counts)
     return [1.0 if sums else count / total if total else 0.0 for count in counts]
 

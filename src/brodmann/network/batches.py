@@ -1,4 +1,4 @@
-"""Many samples through a network, a batch of them at a time."""
+"""Outputs of a network for many samples, batch by batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Changes: whether anything moved, wrote or replaced the tensors of a network since it was last looked at."""
+"""Changes: whether the tensors of a network were moved, written or replaced since the last check."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Changes:
         self._steps += 1
 
     def state(self, network: nn.Module) -> tuple[Any, ...]:
-        """Looks at the network; as long as nothing changes, what it returns is equal to what it returned before."""
+        """Returns a state of the network, which stays equal as long as nothing changes."""
         held = _values(self._tables)
         if not held or len(held) != len(self._held) or not all(map(is_, held, self._held)):
             self._walk(network)

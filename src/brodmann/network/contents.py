@@ -1,4 +1,4 @@
-"""What the parts of a network hold besides their modules: cells, functions, what a function is a method of."""
+"""Objects that the parts of a network hold besides modules: cells, functions, and the owners of methods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learning: how a network makes a step, with the loss at its top or with an error that comes from elsewhere."""
+"""Learning: the steps of a network, from the loss at its top or from an error that comes from elsewhere."""
 
 from __future__ import annotations
 
@@ -246,7 +246,7 @@ class Learning(Adjustable):
                 raise
 
     def _name_layer(self, error: MisfitError) -> None:
-        """Lets an error name the layer whose size does not fit what came to it."""
+        """Adds to an error the name of the layer whose size does not fit its input."""
         parts = [(name, part) for name, part in self.named_modules() if isinstance(part, Layer | Router)]
         holders = [name for name, part in parts if any(own is error.weight for own in part.parameters())]
         if holders:  # the innermost comes last

@@ -1,4 +1,4 @@
-"""What learns in a body: its layers by the names that `Rates` takes, each of them in one place."""
+"""Layers of a body that learn, by the names that `Rates` takes; each may stand in one place only."""
 
 from __future__ import annotations
 

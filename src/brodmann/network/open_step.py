@@ -1,4 +1,4 @@
-"""OpenStep: what a network computed, and what it will learn from once the error of its output is known."""
+"""OpenStep: a forward pass of a network, from which it learns once the error of its output is known."""
 
 from __future__ import annotations
 

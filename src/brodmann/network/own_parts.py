@@ -13,7 +13,7 @@ from .contents import everything_in
 
 
 def own_part(network: nn.Module, *others: Any) -> str | None:
-    """Returns where a user-defined module, function or other object is, None if there is none."""
+    """Returns the place of a user-defined module, function or other object, None if there is none."""
     return next((name for name, value in everything_in(network, *others) if _is_own(value)), None)
 
 

@@ -16,11 +16,11 @@ from .own_parts import own_part
 from .unchanged import Unchanged
 
 _MOST = 8
-"""Sizes that are remembered: an epoch has one of batches, or two."""
+"""Sizes that are remembered: batches of an epoch have one size, or two."""
 _PATIENCE, _LONGEST = 8, 4096
-"""By what the calls until a recording is tried again are multiplied each time, and their largest number."""
+"""Factor by which the calls until the next recording grow each time, and their largest number."""
 _WORTH = 64
-"""Calls of a program after which its recording has paid off: that takes as long as about ten ordinary calls."""
+"""Calls of a program after which its recording has paid off: recording takes as long as about ten calls."""
 
 
 class Attempt:

@@ -1,4 +1,4 @@
-"""Whether a network is still as it was: its parts, their settings, and where its tensors lie."""
+"""Whether a network is still as it was: its parts, their settings, and the addresses of its tensors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .contents import attributes_of, everything_in
 
 
 class Unchanged:
-    """Knows how a network was: everything but the numbers in its tensors."""
+    """The state of a network at one time: everything but the numbers in its tensors."""
 
     def __init__(self, network: nn.Module, *others: Any) -> None:
         """Looks at a network, and at further objects with settings, such as its loss."""
@@ -51,7 +51,7 @@ class Unchanged:
             return False
 
     def _now(self) -> list[tuple[int, tuple[int, ...]]]:
-        """Returns where the tensors lie, and how."""
+        """Returns addresses and layouts of the tensors."""
         tensors = [table[name] for table, name in self._tensors]
         return [(tensor.data_ptr(), tensor.stride()) for tensor in tensors]
 
