@@ -13,7 +13,7 @@ from .pages import ask_for_large_pages
 
 
 class Room:
-    """Memory for a tensor (slots, ...) that grows: the system supplies it where it is first written."""
+    """Memory for a tensor (slots, ...) that grows: the system supplies it when it is first written."""
 
     def __init__(self, reserve: int) -> None:
         """Requests nothing yet; at the first need, room for ``reserve`` slots."""
@@ -63,7 +63,7 @@ def _requested(like: Tensor, slots: int, reserve: int) -> Tensor:
 
 
 def _unwritten(like: Tensor, slots: int) -> Tensor:
-    """Returns room for ``slots`` slots, which takes memory only where it is written."""
+    """Returns room for ``slots`` slots, which takes memory only when it is written."""
     deterministic: Any = torch.utils.deterministic
     filled = deterministic.fill_uninitialized_memory
     deterministic.fill_uninitialized_memory = False  # else PyTorch's deterministic mode would write all of it
