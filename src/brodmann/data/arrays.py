@@ -16,7 +16,7 @@ Array = NDArray[Any]
 
 
 def as_array(values: ArrayLike | Tensor, label: str) -> Array:
-    """Returns values as an array: of words or of numbers, where a data frame holds either as objects.
+    """Returns values as an array: of words or of numbers, if a data frame holds either as objects.
 
     Raises:
         BrodmannError: Rows differ in length, words stand beside numbers, it is nothing of the kind, or values are
@@ -99,7 +99,7 @@ def check_numeric(array: Array, label: str) -> None:
 def finite_tensor(array: Array, label: str) -> Tensor:
     """Copies an array into a float32 tensor; raises a `BrodmannError` naming the first row that is not finite.
 
-    The tensor is float64 where float32 would round away more than a ten-thousandth of a column's variation, as with
+    The tensor is float64 if float32 would round away more than a ten-thousandth of a column's variation, as with
     times in seconds since 1970: once standardised, they fit again.
     """
     with np.errstate(over="ignore"):

@@ -19,7 +19,7 @@ def names_of(samples: Any) -> tuple[str, ...] | None:
 
 
 def in_order(samples: Any, columns: Sequence[str] | None) -> Any:
-    """Returns a data frame, or a row of one, with the columns of the training data in their order, where named."""
+    """Returns a data frame, or a row of one, with the columns of the training data in their order, if named."""
     if not hasattr(samples, "columns") and hasattr(samples, "index") and getattr(samples, "ndim", 0) == 1:
         labels = [str(label) for label in samples.index]
         row = not set(labels).isdisjoint(columns or ())
@@ -30,9 +30,9 @@ def in_order(samples: Any, columns: Sequence[str] | None) -> Any:
 
 
 def places_of(columns: Sequence[str] | None, names: Sequence[str] | None, where: str) -> list[int] | None:
-    """Returns where the columns of the training data stand among others; None where either has no names.
+    """Returns the places of the training data's columns among others; None if either has no names.
 
-    Numbers that only count columns are names where all of them are there.
+    Numbers that only count columns are names if all of them are there.
 
     Args:
         columns: Names of the training data's columns, if it had them.

@@ -17,10 +17,10 @@ MANY = 10
 def has_header(lines: Sequence[Line], where: str, expected: Sequence[str] | None, target: str | None = None) -> bool:
     """Whether the first line names columns.
 
-    Words do, where none occurs twice, as a mark of missing values would. So do the names that are expected, in any
+    Words do, if none occurs twice, as a mark of missing values would. So do the names that are expected, in any
     order, and numbers that count columns, or are years above other numbers. If numbers may be a sample as well, what
-    is below decides: whole numbers above decimals name columns. Numbers and words together do where all names that are
-    expected, or the target's, are among them, or where the numbers count columns and the words stand above numbers.
+    is below decides: whole numbers above decimals name columns. Numbers and words together do if all names that are
+    expected, or the target's, are among them, or if the numbers count columns and the words stand above numbers.
 
     Args:
         lines: All lines of the table that are not empty.
@@ -88,7 +88,7 @@ def _whole_numbers_name(
 
 
 def _are_numbers_and_words(named: list[str], below: list[list[str]], is_known: bool, is_training: bool) -> bool:
-    """Whether numbers and words name columns together, as where pandas adds a target to columns without names."""
+    """Whether numbers and words name columns together, as when pandas adds a target to columns without names."""
     numbers, words = ([name for name in named if is_number(name) == kind] for kind in (True, False))
     if not below or not words or len(set(named)) < len(named) or any(word.lower() in MISSING for word in words):
         return False

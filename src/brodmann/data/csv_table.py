@@ -42,7 +42,7 @@ def load_csv(path: Path, name: str, target: str | None = None, task: str | None 
     """Reads a data set from a ``.csv`` table of one example a line.
 
     A first line without numbers and without repeated names is a header, and so is one that counts columns, from 0 or
-    from 1, beside words too where all below are numbers, or one of years above a line of other numbers. One that holds
+    from 1, beside words too if all below are numbers, or one of years above a line of other numbers. One that holds
     the name of the target, a word that does not occur below, is a header whatever else it holds. Other whole numbers
     above decimals are refused. Empty lines are skipped, but not lines of empty cells. A fixed fifth (seed 0, with the
     class shares of the whole) is the test part: a table has none of its own.

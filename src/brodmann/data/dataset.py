@@ -18,7 +18,7 @@ from .preprocessing import Preprocessing
 from .targets import TargetScale
 
 TEST_FRACTION = 0.2
-"""Share of the test part where a source has no official one: the usual fifth."""
+"""Share of the test part if a source has no official one: the usual fifth."""
 
 
 class _Described:
@@ -115,14 +115,14 @@ class Dataset(_Described):
     Attributes:
         name: The name or path that `load` was given.
         x_train: ``(n, features)`` or ``(n, channels, height, width)``; raw values, such as 0 to 255, in float32 or,
-            where a column needs it, in float64.
+            if a column needs it, in float64.
         y_train: Int64 class indices ``(n,)``, or targets ``(n, outputs)`` for regression, likewise.
         x_test: Like ``x_train``.
         y_test: Like ``y_train``.
         classes: Class names in the order of the indices, ``None`` for regression.
         digest: SHA-256 over shapes, dtypes and bytes of the four arrays, hexadecimal. Results that carry the same
             digest came from the same data.
-        columns: Names of the inputs where a table or a data frame has them, else ``None``.
+        columns: Names of the inputs if a table or a data frame has them, else ``None``.
     """
 
     name: str
@@ -147,18 +147,18 @@ class Dataset(_Described):
         """Checks four arrays and brings them into the uniform form.
 
         Integer, boolean and string targets are classes, floating-point targets are regression. Floats stay regression
-        even where all are whole numbers with few values: whether 1.0, 2.0, 3.0 are grades or classes only the owner
+        even if all are whole numbers with few values: whether 1.0, 2.0, 3.0 are grades or classes only the owner
         knows, so store classes as integers.
 
         Args:
             name: Name for messages and results.
             x_train: Numbers of shape ``(n, features)``, ``(n, height, width)`` (grey images),
                 ``(n, channels, height, width)`` or ``(n, height, width, channels)``. Four axes are read with the
-                channels last only where the last size is 1 or 3 and the second is not.
+                channels last only if the last size is 1 or 3 and the second is not.
             y_train: Classes ``(n,)`` or ``(n, 1)``, or float targets ``(n,)`` or ``(n, outputs)``.
             x_test: Like ``x_train``. Of two data frames, columns are brought into the order of ``x_train``, by name.
             y_test: Like ``y_train``.
-            classes: Names of the classes where the targets are their indices already; the training part need not hold
+            classes: Names of the classes if the targets are their indices already; the training part need not hold
                 all of them. Default ``None``: the distinct training labels in ascending order.
 
         Returns:
@@ -167,7 +167,7 @@ class Dataset(_Described):
         Raises:
             BrodmannError: Arrays are empty, masked, not numeric, not finite in float32, of mismatched lengths or
                 shapes, a column is missing, or there are fewer than two classes. Where classes are not named, the test
-                part holds one that the training part lacks; where they are, targets are not their indices.
+                part holds one that the training part lacks; if so, targets are not their indices.
         """
         columns = names_of(x_train)
         given = {"x_train": x_train, "y_train": y_train, "x_test": in_order(x_test, columns), "y_test": y_test}
@@ -258,7 +258,7 @@ class Dataset(_Described):
 
 
 def random_rows(count: int, fraction: float, seed: int, labels: Array | None) -> tuple[Array, Array]:
-    """Draws a share of rows, with the class shares of the whole where labels allow it.
+    """Draws a share of rows, with the class shares of the whole if labels allow it.
 
     If a class is too small for that, the draw is random, but one row of every class stays, if there are enough.
 

@@ -32,7 +32,7 @@ class ImageSet:
         files: What must lie in the data directory, relative to it. For idx sets: training images and labels, test
             images and labels.
         train: Arguments that choose the training part.
-        test: Arguments that choose the test part, ``None`` where the source has one part only.
+        test: Arguments that choose the test part, ``None`` if the source has one part only.
         classes: Names in the order of the labels, ``None`` to take them from torchvision (too many to repeat here).
         is_idx: Whether the files are idx files, which `read_idx` reads too.
     """
@@ -99,7 +99,7 @@ IMAGE_SETS: dict[str, ImageSet] = {
 
 
 def image_place(name: str, directory: Path) -> Path:
-    """Returns the first file that a set needs and that is absent, or its first file where all are there."""
+    """Returns the first file that a set needs and that is absent, or its first file if all are there."""
     row = IMAGE_SETS[name]
     places = [directory / file for file in row.files]
     return next((place for place in places if not _exists(row, place)), places[0])

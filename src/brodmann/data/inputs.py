@@ -27,7 +27,7 @@ def load_inputs(path: str | Path, preprocessing: Preprocessing, columns: Sequenc
         path: A ``.npz`` archive (array ``x``, else ``x_test``), a ``.npy`` array, or a ``.csv`` table of numbers
             separated by commas, one example a line. A header is left out, see `load_csv`. Images may also come
             with the channels last and, for one channel, flattened or without the channel axis; a single example may
-            come without the batch where its axes are those of training.
+            come without the batch if its axes are those of training.
         preprocessing: What the training data went through.
         columns: Names of the training data's columns, if it had them. A table that names its own may have them in
             another order, and more of them.
@@ -114,7 +114,7 @@ def _read_npy(path: Path, *_: Any) -> Array:
 
 
 def _read_csv(path: Path, columns: Sequence[str] | None, features: int) -> Array:
-    """Reads a table; where it and the training data name their columns, those of the training data in their order."""
+    """Reads a table; if it and the training data name their columns, those of the training data in their order."""
     names, lines = read_lines(path, columns or ())
     width = len(lines[0][1])
     places: Sequence[int] | None = places_of(columns, names, str(path))

@@ -206,7 +206,7 @@ def _truth(value: object) -> bool:
 
 
 def _wide(x: Tensor, grey: bool) -> Tensor:
-    """Returns rows in float64, grey where asked."""
+    """Returns rows in float64, in grey if asked to."""
     if not grey:
         return x.to(torch.float64)
     red, green, blue = _LUMINANCE
@@ -230,7 +230,7 @@ def _statistics(x: Tensor, normalise: str, grey: bool) -> tuple[Tensor, Tensor]:
         count = len(x) * math.prod(x.shape[2:])
         # Rounding takes the mean of large, nearly equal numbers beyond the extremes, by many times what they differ.
         offset = (sums.sum(dim=0) / count).clamp(low, high)
-        # A second pass over the differences: the one-pass formula loses all digits where the mean is large.
+        # A second pass over the differences: the one-pass formula loses all digits if the mean is large.
         squares = [values.sub_(offset[:, None]).square_().sum(dim=1) for values in _grouped(x, grey)]
         scale = (torch.stack(squares).sum(dim=0) / count).sqrt()
     # Equal extremes say "constant" exactly; a rounded deviation of 1e-17 does not.
