@@ -27,7 +27,7 @@ def alignment(path: str | Path, rows: Sequence[Alignment]) -> None:
     """Draws, for each layer, cosine and ratio of norms between the error that arrives and the true gradient.
 
     Args:
-        path: File to write, ``.png``, ``.svg`` or ``.pdf``; PNG where it has no ending.
+        path: File to write, ``.png``, ``.svg`` or ``.pdf``; PNG if it has no ending.
         rows: From input to output, see `brodmann.telemetry.alignment`.
 
     Raises:
@@ -70,7 +70,7 @@ def alignment_by_epoch(path: str | Path, history: Sequence[Mapping[str, Any]]) -
     the right, if there is one, that of its feedback matrix and the forward weights that all areas share.
 
     Args:
-        path: File to write, ``.png``, ``.svg`` or ``.pdf``; PNG where it has no ending.
+        path: File to write, ``.png``, ``.svg`` or ``.pdf``; PNG if it has no ending.
         history: A row per epoch with ``epoch``, ``alignment`` and ``weight_alignment``, see
             `brodmann.training.AlignmentRecord`.
 

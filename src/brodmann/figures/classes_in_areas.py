@@ -42,7 +42,7 @@ def areas_by_class(
     the class: the mutual information of both, and the entropy of the class, in bits, as counted on these samples.
 
     Args:
-        path: File to write, ``.png``, ``.svg`` or ``.pdf``; PNG where it has no ending.
+        path: File to write, ``.png``, ``.svg`` or ``.pdf``; PNG if it has no ending.
         choices: Area of every sample by layer, (samples,), or of its rows, (samples, rows), from input to output, see
             `brodmann.telemetry.area_choices`.
         target: Class of every sample, (samples,) int64, or of every row, (samples, rows).

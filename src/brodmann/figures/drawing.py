@@ -46,7 +46,7 @@ def write_figure(path: str | Path, figure: Any) -> None:
     """Writes a figure as the path's suffix says: png, svg or pdf.
 
     Raises:
-        BrodmannError: It cannot be written; or drawn, as where a matplotlibrc asks for LaTeX and there is none.
+        BrodmannError: It cannot be written; or drawn, for example if a matplotlibrc asks for LaTeX and there is none.
     """
     from matplotlib import rc_context
 
@@ -135,13 +135,13 @@ def literal(name: str) -> str:
 
 
 def name_ticks(axis: Any, names: Sequence[str], most: int) -> None:
-    """Names every row or column where there is room, else every k-th."""
+    """Names every row or column if there is room, else every k-th."""
     step = math.ceil(len(names) / most)
     axis.set_ticks(range(0, len(names), step), labels=list(names)[::step])
 
 
 def separate(panel: Any, columns: int, rows: int) -> None:
-    """Draws thin white lines between cells, where cells are large enough for them."""
+    """Draws thin white lines between cells, if cells are large enough for them."""
     if columns * rows > 1000:
         return
     panel.set_xticks([index - 0.5 for index in range(1, columns)], minor=True)
@@ -158,7 +158,7 @@ def whole_numbers(axis: Any) -> None:
 
 
 def plain_decades(axis: Any) -> None:
-    """Labels a logarithmic axis with plain numbers, and inside a decade at 2 and 5 where it spans few of them.
+    """Labels a logarithmic axis with plain numbers, and inside a decade at 2 and 5 if it spans few of them.
 
     Powers of ten stand on one that reaches numbers with many zeros: all of its labels look alike.
     """

@@ -23,7 +23,7 @@ def growth(path: str | Path, history: Sequence[Mapping[str, Any]], *, panels: in
     Of more than 64 areas the largest have a band each, and a grey one on top stands for all others.
 
     Args:
-        path: File to write, ``.png``, ``.svg`` or ``.pdf``; PNG where it has no ending.
+        path: File to write, ``.png``, ``.svg`` or ``.pdf``; PNG if it has no ending.
         history: A row per epoch with ``epoch``, ``area_counts`` and ``tension``, see `brodmann.training.AreaRecord`.
         panels: Largest number of routers to draw; of more, evenly spaced ones, the first and the last included. Default
             3.

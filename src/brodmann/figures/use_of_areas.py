@@ -23,7 +23,7 @@ def area_usage(path: str | Path, rows: Sequence[AreaUsage]) -> None:
     Up to three layers are bars, more are a heat map of layers by areas.
 
     Args:
-        path: File to write, ``.png``, ``.svg`` or ``.pdf``; PNG where it has no ending.
+        path: File to write, ``.png``, ``.svg`` or ``.pdf``; PNG if it has no ending.
         rows: From input to output, see `brodmann.telemetry.area_usage`.
 
     Raises:
@@ -103,7 +103,7 @@ def _shares(row: AreaUsage) -> list[float]:
 
 
 def layer_label(name: str, index: int, layers: int) -> str:
-    """Returns what a layer is called above its panel: by its place, or the whole network where one router serves it."""
+    """Returns what a layer is called above its panel: by its place, or the whole network if one router serves it."""
     if name == "router":
         return "whole network"
     return f"layer {index + 1}" if layers <= BARS else f"layer {index + 1} of {layers}"
