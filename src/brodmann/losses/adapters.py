@@ -166,7 +166,7 @@ class OwnLoss(Stated):
 
 
 def as_loss(loss: Any) -> Loss:
-    """Returns the loss that is meant: cross-entropy where there is none, and what takes no weights wrapped.
+    """Returns a loss as this package takes it: cross-entropy if there is none; losses without weights are wrapped.
 
     Raises:
         BrodmannError: It cannot be called with an output and a target, is a class, or holds parameters, which nothing
@@ -214,7 +214,7 @@ _WEIGHTS = {"w", "weight", "weights", "sample_weight", "sample_weights"}
 def _arguments(loss: Callable[..., Any]) -> tuple[bool, bool]:
     """Returns whether a loss can be called without a weight, and whether it takes one as its third argument.
 
-    A third argument that may be left out is a weight where its name says so: else it is an option, such as the
+    A third argument that may be left out is a weight if its name says so: else it is an option, such as the
     ``class_weights`` of a focal loss.
     """
     signature = signature_of(loss)
@@ -235,7 +235,7 @@ def _takes_no_weights(loss: Any) -> BrodmannError:
 
 
 def _follow(loss: Any, output: Any) -> None:
-    """Moves a module's buffers, such as class weights, to where the network is."""
+    """Moves a module's buffers, such as class weights, to the device of the network."""
     if isinstance(loss, nn.Module):
         with torch.inference_mode(False):
             loss.to(parts_in(output)[0])

@@ -1,4 +1,4 @@
-"""Broadcasting of every output with every target, where one of them lacks the dimension of outputs."""
+"""Broadcasting of every output with every target, if one of them lacks the dimension of outputs."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class _Parts(NamedTuple):
 class CrossEntropy(LossTraits):
     """``sum_i w_i * -sum_c q_ic k_c log softmax(output_i)_c / sum_i w_i k_y``.
 
-    ``q`` is one-hot, smoothed by ``label_smoothing``; ``w`` is the sample weight and ``k`` the class weight, 1 where
+    ``q`` is one-hot, smoothed by ``label_smoothing``; ``w`` is the sample weight and ``k`` the class weight, 1 if
     there is none; ``k_y`` is that of the target. Without sample weights it is `torch.nn.CrossEntropyLoss`.
     """
 
@@ -81,7 +81,7 @@ class CrossEntropy(LossTraits):
     def value_and_error(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Returns the loss and ``dL/d output_ic = w_i (softmax(output_i)_c sum_j q_ij k_j - q_ic k_c) / S``.
 
-        Shaped like the output. ``S = sum_i w_i k_y``, or the number of targets where the loss is not normalised.
+        Shaped like the output. ``S = sum_i w_i k_y``, or the number of targets if the loss is not normalised.
         """
         if weight is None and self.class_weights is None:
             fused = per_row.cross_entropy(output, target, self.label_smoothing)
@@ -197,7 +197,7 @@ class MeanSquaredError(LossTraits):
     """``sum_i w_i * mean_k (output_ik - target_ik)^2 / 2 / sum_i w_i``: half of `torch.nn.MSELoss`.
 
     So the error of an output is ``output - target``, over the number of outputs and the sum of the weights, or the
-    number of samples where not normalised. In units of the target squared. Classes stand for their one-hot vectors, as
+    number of samples if not normalised. In units of the target squared. Classes stand for their one-hot vectors, as
     in `SumOfSquares`. Raises a `BrodmannError` if targets are neither classes nor as many numbers as the output, or
     weights not one for each sample.
     """
@@ -273,7 +273,7 @@ def _check_factors(**factors: Tensor) -> None:
 
 
 def _share(values: Tensor, weight: Tensor | None, normalised: bool, within: Tensor | None = None) -> Tensor | float:
-    """Returns each value's share of the weighted mean, one number where all are equal; 0 if all weights are.
+    """Returns each value's share of the weighted mean, one number if all are equal; 0 if all weights are.
 
     Weights ``within`` are in the values already, and count in the divisor only.
     """

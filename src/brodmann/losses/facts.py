@@ -13,7 +13,7 @@ from ..several import parts_in
 
 
 class LossTraits:
-    """What is known of a loss; each says where it differs from one of your own, of which nothing is.
+    """Facts about a loss; each class states only those in which it differs from a loss of your own.
 
     Attributes:
         known: Whether it is of this package or of PyTorch: it takes one output and one target, and outputs that go with
@@ -39,7 +39,7 @@ class LossTraits:
         """Returns what a batch counts for in the mean over several, so that it is the loss of all their samples.
 
         It is what the loss of a batch is divided by, or proportional to it: the weights of samples and of their
-        classes, or the number of samples where neither counts. A loss of your own is taken to divide by its weights.
+        classes, or the number of samples if neither counts. A loss of your own is taken to divide by its weights.
         For a loss that ``sums`` it is what `per_sample` divides by: a sample counts for the mean weight of its targets.
 
         Args:

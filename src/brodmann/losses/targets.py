@@ -30,7 +30,7 @@ def like_output(target: Tensor, output: Tensor) -> Tensor:
 
 
 def hint_of_place(output: Tensor, target: Tensor) -> str:
-    """Returns what to do where classes stand second in an output, as PyTorch's losses take them; else nothing."""
+    """Returns a hint if classes come second in an output, as PyTorch's losses take them; else nothing."""
     second = output.ndim > 2 and target.shape == output.shape[:1] + output.shape[2:]
     return ": classes come last in an output, so end the network with x.movedim(1, -1)" if second else ""
 
