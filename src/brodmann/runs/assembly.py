@@ -20,7 +20,7 @@ from .options import BASELINES, DTYPES, RunOptions, options_of
 
 
 def split_data(options: RunOptions, data: Dataset) -> Split:
-    """Returns the parts of a data set as the options ask for them; where inputs are normalised, so are real targets."""
+    """Returns the parts of a data set as the options ask for them; if inputs are normalised, so are real targets."""
     split = data.split(options.validation, options.seed, normalise=options.normalise, grey=options.grey)
     return split.standardised() if options.scales_targets and not data.is_classification else split
 
@@ -116,7 +116,7 @@ def learner_for(options: RunOptions, split: Split) -> Network | Backpropagation:
 
 
 def placed_learner(options: RunOptions, split: Split) -> Network | Backpropagation:
-    """Returns the untrained learner, see `learner_for`, where the options let it compute, and in their dtype."""
+    """Returns the untrained learner, see `learner_for`, on the device and in the dtype of the options."""
     learner = learner_for(options, split)
     learner.to(device_of(options))
     if DTYPES[options.dtype] == torch.float64:
@@ -125,7 +125,7 @@ def placed_learner(options: RunOptions, split: Split) -> Network | Backpropagati
 
 
 def placed(options: RunOptions, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns samples and targets where the options let a run compute, and in its dtype, see `in_dtype_of`."""
+    """Returns samples and targets on the device of the options, and in the dtype of a run, see `in_dtype_of`."""
     device = device_of(options)
     x, y = in_dtype_of(options, x, y)
     return x.to(device), y.to(device)

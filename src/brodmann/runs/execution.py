@@ -135,14 +135,14 @@ def continue_run(
     callbacks: CallbackFactory | None = None,
     data_dir: str | None = None,
 ) -> dict[str, Any]:
-    """Trains a prepared run from where it stands to its end; a finished one returns its result.
+    """Trains a prepared run from its last state to its end; a finished one returns its result.
 
     Args:
         folder: Folder of the run.
         checkpoint: Name of the checkpoint to go back to. Default the newest.
         callbacks: Function of a folder and options that returns further callbacks of the training there, such as a
             progress bar.
-        data_dir: Where the data lies, if not where it lay at the start.
+        data_dir: Folder of the data, if it was moved since the start.
 
     Returns:
         The outcome, as in ``result.json``; with a comparison the twin's under ``"backpropagation"``.
@@ -250,7 +250,7 @@ def _scores(
 
 
 def _alignment_record(learner: Network | Backpropagation, train: tuple[Tensor, Tensor]) -> list[Callback]:
-    """Returns what records the alignment of errors, where a copy of the network is cheap."""
+    """Returns a callback that records the alignment of errors, if a copy of the network is cheap."""
     if learner.total_parameters() > SMALL:
         return []
     x, y = train

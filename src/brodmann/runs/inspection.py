@@ -48,7 +48,7 @@ class Inspection:
     classes: tuple[str, ...] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns data that JSON can hold: None where a number is not finite, as the cosine behind silent units."""
+        """Returns data that JSON can hold: None if a number is not finite, as the cosine behind silent units."""
         usage, rows = ([asdict(row) for row in found] for found in (self.usage, self.alignment))
         safe: dict[str, Any] = finite_or_none({"usage": usage, "alignment": rows, "history": self.history})
         return safe
@@ -85,7 +85,7 @@ def inspect_run(folder: str | Path, data_dir: str | None = None) -> Inspection:
 
     Args:
         folder: Folder of the run.
-        data_dir: Where the data lies, if not where it was.
+        data_dir: Folder of the data, if it was moved.
 
     Raises:
         BrodmannError: The run is not finished, or its data has changed.

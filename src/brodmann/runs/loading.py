@@ -20,7 +20,7 @@ def load_data(options: RunOptions, data_dir: str | None, dataset: str | None = N
     Args:
         options: Options of a run.
         data_dir: Where data lies; None for the usual place.
-        dataset: Name or path, where it is not that of the options. Default None.
+        dataset: Name or path, if it is not that of the options. Default None.
 
     Raises:
         MissingDataError: It is not there.

@@ -66,7 +66,7 @@ class RunOptions:
     routing: str = _only("areas", "network")
     """network: one route for all layers; layer: every layer routes its input."""
     partition: str = _only("areas", "fixed")
-    """fixed: all areas from the start; growing: one area, split where its samples pull in opposite directions."""
+    """fixed: all areas from the start; growing: one area, split if its samples pull in opposite directions."""
     cells: int | None = _only("areas", None)
     """Prototypes of a router (default: as many as areas; four times as many for growing ones)."""
     temperature: float = _only("areas", 0.3)

@@ -112,7 +112,7 @@ class Run:
         """Returns the data of the run, split as it was.
 
         Args:
-            data_dir: Where the data lies, if not where it lay at the start.
+            data_dir: Folder of the data, if it was moved since the start.
 
         Raises:
             MissingDataError: It is not there.
@@ -269,7 +269,7 @@ class Run:
         return outputs
 
     def result(self) -> dict[str, Any] | None:
-        """Returns the outcome, None before the end and where a file is damaged: the last checkpoint makes it again."""
+        """Returns the outcome; None before the end, or if a file is damaged: the last checkpoint makes it again."""
         try:
             with safe_open(self.folder / "model.safetensors", framework="pt"):
                 result: dict[str, Any] = read_json(self.folder / "result.json")
