@@ -45,7 +45,7 @@ class StreamLearner(Protocol):
         """One step: x (batch, ...), y (batch,)."""
 
     def end_task(self, x: Tensor, y: Tensor) -> None:
-        """Called where a task ends, with its samples, for learners that want to be told; others do nothing."""
+        """Called at the end of a task, with its samples; learners that do not need this do nothing."""
 
     def predict(self, x: Tensor) -> Tensor:
         """Returns the class of every sample, (n,)."""
@@ -113,7 +113,7 @@ def learn_stream(
         tasks: In their order; the samples of each are shuffled.
         batch_size: Samples of a step. Default 16: a stream is short, and steps are what it has to learn by.
         seed: Seed of the order inside a task. Default 0.
-        done: Rows of the matrix of tasks that the learner has learned already, to go on where a stream was stopped:
+        done: Rows of the matrix of tasks that the learner has learned already, to continue a stream that was stopped:
             they begin what is returned, and the other tasks are learned in the order in which they would have been.
             What else the learner draws goes by its own generator, or PyTorch's, whose state you keep. Default none.
         after_task: Called as ``after_task(number, matrix)`` once a task is learned and scored, with its number, from 0,
