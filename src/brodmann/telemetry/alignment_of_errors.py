@@ -36,7 +36,7 @@ class Alignment:
         norm_ratio: ``|error| / |gradient|``; NaN if both are 0.
         error_norm: ``|error|``.
         weight_cosine: Cosine of the feedback matrix and ``W0``; None if there is not one of each.
-        weight_ratio: ``|B0| / |W0|``, likewise; None also where ``W0`` is 0.
+        weight_ratio: ``|B0| / |W0|``, likewise; None also if ``W0`` is 0.
     """
 
     layer: str

@@ -32,7 +32,7 @@ class ClassConflict:
 
     Attributes:
         layer: Name of the layer.
-        inside_areas: Cancelled share where every area is a map of its own.
+        inside_areas: Cancelled share if every area is a map of its own.
         pooled: Cancelled share if all samples used one map.
         opposed_inside: Share of the pairs of classes within an area whose gradients point apart (cosine below 0).
         opposed_pooled: Share of all pairs of classes whose gradients point apart.
@@ -86,7 +86,7 @@ _Choices = dict[nn.Module, list[Route | Choice]]
 
 
 def _seen(twin: Network, x: Tensor) -> tuple[_Tensors, _Choices]:
-    """Returns what each layer takes, and the areas that are chosen where it has several.
+    """Returns the input of each layer, and the areas that are chosen if it has several.
 
     Its hooks end with it: a step of a network that may recruit begins with inference.
     """

@@ -24,7 +24,7 @@ class AreaUsage:
 
     Attributes:
         layer: Name of the layer that holds the router; ``"router"`` for the one route of a routed body.
-        counts: Samples of each area; rows, where a layer routes several rows of each sample.
+        counts: Samples of each area; or rows, if a layer routes several rows of each sample.
         entropy: ``-sum_g q_g log q_g`` of the shares q, in nats.
         effective: Effective areas, ``exp(entropy)``: 1 if one area takes all, G if all take the same.
         dead: Areas that no sample chose.
@@ -73,7 +73,7 @@ def _counts(network: Network, choices: dict[str, Tensor]) -> dict[str, Tensor]:
 def area_choices(network: Network, x: Several) -> dict[str, Tensor]:
     """Returns for each router's layer the area of every sample, (samples,), or of all rows of each, (samples, rows).
 
-    A layer sees several rows of a sample where these are patches of an image, say, or where it is called several times,
+    A layer sees several rows of a sample if these are patches of an image, say, or if it is called several times,
     as at every step of a sequence. If its rows are not those of samples, such as those of a table: (rows,).
     """
     check_network(network)
@@ -96,7 +96,7 @@ def area_choices(network: Network, x: Several) -> dict[str, Tensor]:
 
 
 def _by_sample(calls: list[Tensor], samples: int) -> Tensor:
-    """Returns the areas of the rows of all calls, (rows,) each, by sample, where they are rows of samples."""
+    """Returns the areas of the rows of all calls, (rows,) each, by sample, if they are rows of samples."""
     if any(len(area) % samples for area in calls):
         return torch.cat(calls)
     areas = torch.cat([area.reshape(samples, -1) for area in calls], 1)
