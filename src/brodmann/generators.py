@@ -29,7 +29,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class Draws:
-    """A random stream that starts from a seed, or where the generators stand, and can be continued later.
+    """A random stream that starts from a seed, or from the present state of the generators, and can be continued later.
 
     It covers the CPU's generator and that of a device that has its own.
 
@@ -46,18 +46,18 @@ class Draws:
 
     @classmethod
     def from_here(cls, device: torch.device) -> Draws:
-        """Starts where the generators stand at this moment."""
+        """Starts from the present state of the generators."""
         draws = cls(0, device)
         draws.states = draws.now()
         return draws
 
     def now(self) -> list[Tensor]:
-        """Returns where the generators stand at this moment."""
+        """Returns the present state of the generators."""
         return [generator.get_state() for generator in self._generators()]
 
     @contextmanager
     def going_on(self) -> Iterator[None]:
-        """Continues the stream inside the block, then puts the generators back to where they were.
+        """Continues the stream inside the block, then restores the generators.
 
         Threads wait for each other: otherwise a seed would not decide what is drawn.
         """
@@ -80,7 +80,7 @@ class Draws:
 
     @contextmanager
     def undone_on_failure(self) -> Iterator[None]:
-        """Puts the generators back where the block fails: what does it all again then draws the same again."""
+        """Restores the generators if the block fails: a second attempt then draws the same numbers."""
         before = self.now()
         try:
             yield
@@ -89,7 +89,7 @@ class Draws:
             raise
 
     def go_to(self, states: list[Tensor]) -> None:
-        """Puts the generators to where they stood when `now` returned these states."""
+        """Sets the generators to states that `now` returned."""
         for generator, state in zip(self._generators(), states, strict=False):  # some lack the state of a device
             generator.set_state(state)
 
@@ -101,7 +101,7 @@ class Draws:
 
 @contextmanager
 def undisturbed(device: torch.device | None = None) -> Iterator[None]:
-    """Puts the generators back, after the block, to where they were; threads wait for each other, as in `Draws`."""
+    """Restores the generators after the block; threads wait for each other, as in `Draws`."""
     draws = Draws(0, device)
     with _alone:
         before = draws.now()
@@ -112,9 +112,9 @@ def undisturbed(device: torch.device | None = None) -> Iterator[None]:
 
 
 class Borrowed:
-    """NumPy's and Python's generators: where they are seeded inside the block, they are put back after it.
+    """NumPy's and Python's generators: if they are seeded inside the block, they are restored after it.
 
-    Only the first time of many is slow, as NumPy takes longer to tell where it stands than to begin elsewhere.
+    Only the first time of many is slow, as NumPy takes longer to return its state than to take a new seed.
     """
 
     def __init__(self) -> None:
@@ -133,7 +133,7 @@ class Borrowed:
         random.seed(seed)
 
     def __exit__(self, *failure: object) -> None:
-        """Puts them back to where they were."""
+        """Restores them."""
         if self._outside is not None:
             of_numpy, of_python = self._outside
             numpy.random.set_state(of_numpy)
@@ -143,13 +143,13 @@ class Borrowed:
 
 @contextmanager
 def drawing_by(seed: int) -> Iterator[None]:
-    """Seeds the generators of PyTorch, NumPy and Python inside the block, then puts them back to where they were."""
+    """Seeds the generators of PyTorch, NumPy and Python inside the block, then restores them."""
     with Borrowed() as others, Draws(seed).going_on():
         others.seed(seed)
         yield
 
 
 def generator_states() -> tuple[object, ...]:
-    """Returns where the generators of PyTorch's CPU, NumPy and Python stand, to be compared."""
+    """Returns the states of the generators of PyTorch's CPU, NumPy and Python, for comparisons."""
     _, numbers, *rest = numpy.random.get_state()
     return torch.get_rng_state().numpy().tobytes(), numpy.asarray(numbers).tobytes(), *rest, random.getstate()

@@ -25,8 +25,8 @@ def _rank(part: str) -> tuple[int, bool, str]:
 def is_within(name: str, part: str) -> bool:
     """Whether a module is another one or lies in it, by their names; ``*`` in the other's stands for any part.
 
-    The ``body.`` with which names begin where one route serves all layers may be left out: the same name then serves
-    with one area, where nothing routes.
+    The ``body.`` with which names begin if one route serves all layers may be left out: the same name then also serves
+    with one area, when nothing routes.
     """
     pairs = ((name, part), (name.removeprefix(_ROUTED), part.removeprefix(_ROUTED)))
     return any(_pattern(outer).fullmatch(inner) for inner, outer in pairs)

@@ -55,7 +55,7 @@ class Processes:
         self._draws = Draws(seed)
 
     def same_draws(self) -> AbstractContextManager[None]:
-        """Lets all processes draw the same random numbers inside the block, as where rounding is stochastic."""
+        """Lets all processes draw the same random numbers inside the block, as stochastic rounding needs."""
         return self._draws.going_on()
 
     def share_of(self, samples: int, rank: int | None = None) -> slice:
@@ -127,7 +127,7 @@ class Processes:
 
         Args:
             *tensors: Tensors (rows, ...) with equally many rows, whose number may differ from one process to the next.
-            counts: How many rows each process has, where that is known already.
+            counts: How many rows each process has, if that is known already.
         """
         counts = counts or self.counts(*tensors)
         whole: dict[int, Tensor] = {}

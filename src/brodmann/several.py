@@ -1,4 +1,4 @@
-"""Several tensors where one is the usual case: what networks of several inputs or outputs take and return."""
+"""Several tensors instead of one: the inputs and outputs of networks that have several of them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def check_several(**given: Any) -> None:
 
 
 def sample_count(values: Several) -> int:
-    """Returns how many samples tensors (samples, ...) hold; 0 where one has no dimension.
+    """Returns how many samples tensors (samples, ...) hold; 0 if one has no dimension.
 
     Raises:
         BrodmannError: They do not hold equally many.
