@@ -108,7 +108,7 @@ def warn_of_new_norms(model: nn.Module) -> None:
     norms = [part for part in model.modules() if isinstance(part, _BatchNorm)]
     held = [(part.running_mean, part.running_var) for part in norms]
     begun = [(mean, variance) for mean, variance in held if mean is not None and variance is not None]
-    # The number of batches is 0 also where statistics come from a file that does not name it.
+    # The number of batches is 0 also if statistics come from a file that does not name it.
     if any(not bool(mean.any()) and bool(variance.eq(1.0).all()) for mean, variance in begun):
         warn(
             "The model holds batch norms that have seen no samples, and these would be converted into layers that "

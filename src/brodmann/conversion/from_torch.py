@@ -56,7 +56,7 @@ def from_torch(
     a parameter in another way, become a `Product`, which is one map for all areas. A weight that several maps share,
     such as a table of tokens that is the readout too, becomes `TiedWeights`, likewise one for all areas. Gains and
     shifts of norms, and tensors that the network holds by itself, such as positions of a sequence, become a `Constant`
-    that learns where they are parameters, one for all areas. A batch norm becomes a `BatchNorm`, which learns with the
+    that learns if they are parameters, one for all areas. A batch norm becomes a `BatchNorm`, which learns with the
     statistics of each batch, or stays as at inference. All else must hold no parameters and becomes a `Local`.
 
     The model is left as it was. Images that come out have their channels last, as losses here take them. With

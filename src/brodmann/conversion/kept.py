@@ -24,7 +24,7 @@ LONGER = 10
 """How many times as long a call may then take before it counts as another answer: it may loop for ever."""
 
 Place = tuple[str, str, Any]
-"""Name of a module, name of its attribute, and the key in that, where it is a list or a dictionary."""
+"""Name of a module, name of its attribute, and the key in that, if it is a list or a dictionary."""
 
 
 def check_keeps_nothing(model: nn.Module, sample: Several) -> None:
@@ -114,9 +114,9 @@ def _numbers_in(model: nn.Module, apart: set[int]) -> dict[Place, tuple[Any, Any
 
 
 class _Watching(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes which parameters are written into, and where the running statistics of batch norms lie.
+    """Notes which parameters are written into, and the addresses of the running statistics of batch norms.
 
-    Writes show even where they change nothing, such as limits that are kept already, and by whatever name.
+    Writes show even if they change nothing, such as limits that are kept already, and by whatever name.
 
     Attributes:
         parameters: Parameters of a network by name, each with its numbers: memory in use goes to no other tensor.

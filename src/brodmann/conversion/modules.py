@@ -23,7 +23,7 @@ NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm1d, nn.InstanceN
 
 
 def module_text(module: nn.Module) -> str:
-    """Returns a module as it prints itself, or its class where that takes several lines."""
+    """Returns a module as it prints itself, or its class if that takes several lines."""
     text = str(module)
     return type(module).__name__ if "\n" in text else text
 

@@ -102,7 +102,7 @@ def in_one_memory(one: Any, other: Any) -> bool:
 
 
 def _places_of(value: Any) -> set[int]:
-    """Returns where in memory the tensors of a value lie."""
+    """Returns the addresses of the tensors of a value."""
     if isinstance(value, tuple | list):
         return set().union(*map(_places_of, value))
     return {value.untyped_storage().data_ptr()} if isinstance(value, Tensor) else set()

@@ -59,7 +59,7 @@ def _dtype_and_device(model: nn.Module) -> tuple[torch.dtype, torch.device]:
 def _samples_for(model: nn.Module, shape: Any, dtype: torch.dtype) -> Any:
     """Returns a few samples: those given, or random ones of a shape, or of what a model's first layer takes.
 
-    Returns several tensors where several samples or shapes are given.
+    Returns several tensors if several samples or shapes are given.
     """
     if shape is None:
         first = next(part for part in model.modules() if not any(True for _ in part.children()))

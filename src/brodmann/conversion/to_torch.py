@@ -39,7 +39,7 @@ def to_torch(
 ) -> Model:
     """Returns a copy of a PyTorch network with what its body of areas has learned.
 
-    The copy computes what the network does, and works as the model did: it takes other lengths of sequences where its
+    The copy computes what the network does, and works as the model did: it takes other lengths of sequences if its
     code does, generates text by its own methods, and is saved like others of its class. Weights, biases, factors of
     norms, tables and running statistics are those learned; what no layer learns stays as it is in the model. A layer
     that has a shared part and one area gives their sum, see `AreaLinear.as_linear`. Feedback weights are left out.
@@ -58,7 +58,7 @@ def to_torch(
 
     Raises:
         BrodmannError: The network has several areas, whose maps are not one, is of another form than the model, as
-            where batch norms were folded into maps by ``batch_norms="running"``, or the copy does not return what the
+            if batch norms were folded into maps by ``batch_norms="running"``, or the copy does not return what the
             network does.
     """
     body = network if isinstance(network, Layer) else getattr(network, "body", None)
@@ -103,7 +103,7 @@ def _numbers(body: Layer) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def _write(model: nn.Module, computation: Computation, places: list[Tensor], learned: list[Tensor]) -> None:
-    """Puts learned numbers where they belong in a model, and leaves all others as they are."""
+    """Puts learned numbers into their places in a model, and leaves all others as they are."""
     own = tensors_of(model)
     tensors = [own[name] for name in computation.held]
     ends = list(accumulate(tensor.numel() for tensor in tensors))
@@ -118,9 +118,9 @@ def _write(model: nn.Module, computation: Computation, places: list[Tensor], lea
 
 @torch.no_grad()
 def _places(computation: Computation, learned: list[Tensor]) -> list[Tensor]:
-    """Returns for each learned number where it belongs among all that a model holds, from 0.
+    """Returns for each learned number its place among all numbers of a model, from 0.
 
-    The place is -1 for a norm's count of batches where the model keeps none. A body is made twice, from the lower and
+    The place is -1 for a norm's count of batches if the model keeps none. A body is made twice, from the lower and
     from the higher digits of the numbers by which the model's own are counted.
     """
     choices = Choices(Parts(1, 1, areas=1, feedback="transpose", update=SGD()))

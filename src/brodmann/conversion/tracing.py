@@ -54,7 +54,7 @@ def exclusively(function: Callable[P, R]) -> Callable[P, R]:
 def traced(root: Root, sample: Several) -> tuple[fx.GraphModule, Questions | None]:
     """Returns what a network computes, in which the modules of PyTorch and maps of other classes are single steps.
 
-    Beside it, what the network asked about sizes, if it did: it computes something else where the answers differ.
+    Beside it, what the network asked about sizes, if it did: it computes something else if the answers differ.
 
     Functions and modules that would write into their input return what they would write instead. Biases of functions
     are sums of their own. Modules without parameters that do more in training mode, such as stochastic depth, are

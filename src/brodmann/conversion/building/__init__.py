@@ -5,5 +5,5 @@
 - ``convolutions``: which are one map of patches, and the functions that all others are.
 - ``norms``: norms whose gains and shifts are layers.
 - ``sizes``: a check of the samples that come.
-- ``folding``: batch norms become part of the maps below them, where asked for.
+- ``folding``: batch norms become part of the maps below them, if asked for.
 """

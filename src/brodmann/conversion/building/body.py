@@ -24,7 +24,7 @@ from .sizes import OfSizes
 def body_of(
     computation: Computation, choices: Choices, *, lowest: bool = True, recompute: bool = False
 ) -> Sequential | Graph:
-    """Returns the steps as layers: one after the other, or as a graph where values branch.
+    """Returns the steps as layers: one after the other, or as a graph if values branch.
 
     Args:
         computation: The steps.

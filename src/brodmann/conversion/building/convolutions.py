@@ -55,7 +55,7 @@ def _padded(
 
 
 def _of_plane(numbers: tuple[int, ...], first: int) -> tuple[int, int]:
-    """Returns numbers for height and width, ``first`` for the height where there is none."""
+    """Returns numbers for height and width, ``first`` for the height if there is none."""
     height, width = numbers if len(numbers) == 2 else (first, *numbers)
     return height, width
 

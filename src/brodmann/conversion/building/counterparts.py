@@ -38,13 +38,13 @@ from .convolutions import as_image, as_sequence, is_of_patches, padded_function_
 from .norms import ImageNorm, ScaledNorm
 
 ELEMENTWISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.LeakyReLU, nn.ELU, nn.Dropout, Sum)
-"""Operations to which it does not matter where the channels are."""
+"""Operations that do not depend on the place of the channels."""
 
 
 def counterpart(step: Step, parts: Parts, output_rows: int, *, lowest: bool) -> Layer:
     """Returns the layer that stands for a step; a map that is ``lowest`` gets no feedback.
 
-    It is frozen, and has one area, where none of the step's parameters asks for a gradient.
+    It is frozen, and has one area, if none of the step's parameters asks for a gradient.
 
     Between layers, tensors of four dimensions lie as images do, with PyTorch's second dimension last.
 
@@ -175,7 +175,7 @@ def _recurrent(operation: Recurrence, place: _Place) -> Recurrent:
 
 @_layer_of.register
 def _convolution(operation: _ConvNd, place: _Place) -> Layer:
-    """Returns a convolution: one map of all patches where it can be, else a product of its kind."""
+    """Returns a convolution: one map of all patches if possible, else a product of its kind."""
     # Areas are chosen for one image or sequence of a sample.
     if place.step.rows_per_sample > 1 or not is_of_patches(operation):
         return _product(operation, place)

@@ -17,7 +17,7 @@ from ..steps.computation import Computation, Step
 
 
 def folded(computation: Computation) -> Computation:
-    """Returns a computation with each batch norm folded into the map right below it, or fixed where it cannot be."""
+    """Returns a computation with each batch norm folded into the map right below it, or fixed if it cannot be."""
     steps = computation.steps
     readers = Counter(source for step in steps for source in step.sources)
     readers.update(parts_in(computation.outputs))

@@ -43,7 +43,7 @@ class ImageNorm(WithPullBack):
     """Group norm of images whose channels come last: ``y = g (x - mean) / sqrt(variance + eps) + b``.
 
     Mean and variance are those of a sample's pixels in a group of channels. PyTorch's own kernel takes two to fifteen
-    times as long where channels come last (docs/log.md). With ``n = (x - mean) / sqrt(variance + eps)`` the errors are
+    times as long if channels come last (docs/log.md). With ``n = (x - mean) / sqrt(variance + eps)`` the errors are
     ``sum n e`` of g, ``sum e`` of b, and below ``(g e - mean(g e) - n mean(g e n)) / sqrt(variance + eps)``.
     """
 

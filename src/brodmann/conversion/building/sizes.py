@@ -13,7 +13,7 @@ from ..following.questions import Questions, Shapes
 
 
 class OfSizes(nn.Module):
-    """Passes on one of the tensors that come to a network, (samples, ...), where all have sizes that it is made for."""
+    """Passes on one of the tensors that come to a network, (samples, ...), if all have sizes that it is made for."""
 
     def __init__(self, shown: Sequence[Tensor], images: Sequence[bool], passed: int, asked: Questions | None) -> None:
         """Takes what decides on sizes.

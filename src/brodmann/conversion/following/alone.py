@@ -13,7 +13,7 @@ from ..nodes import held_by, name_of, writes
 
 _SPREADING = "expand expand_as broadcast_to repeat repeat_interleave tile reshape view contiguous clone"
 SPREADING = frozenset(_SPREADING.split())
-"""Functions and methods that leave a tensor as it is where it has the size asked for already."""
+"""Functions and methods that leave a tensor as it is if it has the requested size already."""
 
 
 @torch.no_grad()

@@ -78,7 +78,7 @@ class Answering(fx.Tracer):
         self._computes = False  # whether values are being computed: factories then do what they always did
         self._asked: dict[tuple[fx.Node, Callable[[Any], Any]], Any] = {}
         self._proxies: list[weakref.ref[_Proxy]] = []
-        # What was written, who else sees that memory, and what to raise where they are read later.
+        # What was written, who else sees that memory, and what to raise if they are read later.
         self._overwritten: list[tuple[fx.Node, list[fx.Node], BrodmannError]] = []
 
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
@@ -100,7 +100,7 @@ class Answering(fx.Tracer):
         return graph
 
     def _symbolic(self, name: str) -> Callable[..., Any]:
-        """Returns a function of PyTorch that becomes a node where an argument is not known yet."""
+        """Returns a function of PyTorch that becomes a node if an argument is not known yet."""
         function: Callable[..., Any] = getattr(torch, name)
 
         @functools.wraps(function)
@@ -284,7 +284,7 @@ def _is_asserted(code: CodeType, place: int) -> bool:
 
 
 def _as_written(compiled: Any, *args: Any, **kwargs: Any) -> Any:
-    """Calls the Python that a `torch.jit` function was made from, where an argument is not known yet."""
+    """Calls the Python that a `torch.jit` function was made from, if an argument is not known yet."""
     written = getattr(compiled, "_torchdynamo_inline", None)
     if written is not None and is_unknown(*args, **kwargs):
         return written(*args, **kwargs)

@@ -121,7 +121,7 @@ class Questions:
     def allow(self, shapes: Shapes) -> bool:
         """Whether what was followed holds for samples of some shapes, at inference.
 
-        It does where the answers are the same; or those for shapes that were tried, no smaller and no larger than all.
+        It does if the answers are the same; or those for shapes that were tried, no smaller and no larger than all.
         """
         found = self._answers_for(shapes)
         if found is None or found == self._answers:

@@ -25,7 +25,7 @@ R = TypeVar("R")
 
 
 class Walks:
-    """Values of all nodes so far for a few samples, for two, for one and, where that matters, for `MANY`.
+    """Values of all nodes so far for a few samples, for two, for one and, if that matters, for `MANY`.
 
     Large tensors go as soon as no node is left that reads them and the network holds nothing that could.
 
@@ -38,7 +38,7 @@ class Walks:
         """Takes what values are computed from.
 
         Args:
-            sample: (samples, ...), repeated where there are too few.
+            sample: (samples, ...), repeated if there are too few.
             root: The network.
             held: Its parameters and buffers as they are at first, by name.
             alone: Whether the sample is only one.

@@ -19,7 +19,7 @@ ALIKE = (nn.Linear, _ConvNd)
 def write_out_tied(graph: fx.Graph, root: nn.Module) -> None:
     """Rewrites maps whose weights others hold too as functions of the weights, so that all of them read one parameter.
 
-    Others are other modules, and the network itself where it reads the parameter, as it does once an `nn.Embedding` is
+    Others are other modules, and the network itself if it reads the parameter, as it does once an `nn.Embedding` is
     written out. A module that is called several times and shares nothing stays one.
     """
     modules = dict(root.named_modules())

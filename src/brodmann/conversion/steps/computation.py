@@ -30,7 +30,7 @@ class Step:
         output: Its value.
         rows_per_sample: How many rows of its first dimension belong to each sample: 1; the number of windows of an
             image whose windows the network maps as if they were samples; or 0 if it is the same whatever the input.
-        batch_second: Whether samples lie in the second dimension, as where steps of a sequence come first.
+        batch_second: Whether samples lie in the second dimension, as when steps of a sequence come first.
     """
 
     name: str
@@ -99,7 +99,7 @@ class Computation:
             in part.
         is_of_one_shape: Whether it holds only for samples of this shape, as where a step is repeated for each step of a
             sequence.
-        asked: What the network asked about sizes: it holds where the answers are the same. None if it asked nothing.
+        asked: What the network asked about sizes: it holds if the answers are the same. None if it asked nothing.
     """
 
     inputs: dict[str, Tensor]

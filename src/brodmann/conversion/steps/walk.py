@@ -38,7 +38,7 @@ from .provenance import Provenance, is_product, not_followed
 from .rows import Rows
 
 SUMS: set[Any] = {operator.add, torch.add, "add"}
-"""What a `Sum` stands for, where it adds tensors of equal shape."""
+"""Operations that a `Sum` stands for, if they add tensors of equal shape."""
 RESERVED = frozenset(dir(nn.ModuleDict()))
 """Names that no node of a `Graph` may have."""
 DEEPEST = 100
@@ -247,7 +247,7 @@ class _Walk(fx.Interpreter):
     def _operation(self, node: fx.Node) -> tuple[nn.Module, list[fx.Node]]:
         """Returns the operation that a function becomes, and the nodes whose values it takes.
 
-        A product with weights takes them with it, and is a map where it is a matrix times rows. The rest are
+        A product with weights takes them with it, and is a map if it is a matrix times rows. The rest are
         activations, dropouts, sums of two values, and functions of their own, each with all that is part of it.
         """
         if node in self.provenance.products:
