@@ -70,7 +70,7 @@ def read_plan(folder: Path) -> dict[str, Planned]:
 
 
 def _stored(path: Path, fits: Callable[[Any], bool]) -> Any:
-    """Returns what a file of the folder holds, an empty dictionary where there is no file."""
+    """Returns what a file of the folder holds, an empty dictionary if there is no file."""
     if not path.is_file():
         return {}
     content = read_json(path, REMEDY)

@@ -73,7 +73,7 @@ class Journal:
 
 
 def stored_journal(path: Path) -> Path:
-    """Returns the file that holds a journal: the compressed one where there is no other; there may be none."""
+    """Returns the file that holds a journal: the compressed one if there is no other; there may be none."""
     packed = path.with_name(f"{path.name}.gz")
     return packed if packed.is_file() and not path.is_file() else path
 

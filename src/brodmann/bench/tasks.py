@@ -97,7 +97,7 @@ def train_deep(case: Case) -> Row:
 
 
 def measure_conflict(case: Case) -> Row:
-    """As `train`, and measures how far the gradients of different classes conflict where maps are shared."""
+    """As `train`, and measures how far the gradients of different classes conflict in shared maps."""
     learner, row, split = _train(case)
     assert isinstance(learner, Network)
     row["conflict"] = [asdict(line) for line in class_conflict(learner, split.x_train[:2048], split.y_train[:2048])]

@@ -87,7 +87,7 @@ def _drawing(path: Path, name: str, caption: str) -> str:
 def _settings(rows: Sequence[Row]) -> str:
     """Returns what every method sets, folded away: the options that it reads and that are not the defaults, details.
 
-    All values are told where rows of a method differ, as in the number of layers; of learners that read few options,
+    All values are listed if rows of a method differ, as in the number of layers; of learners that read few options,
     all options are.
     """
     defaults, items = asdict(RunOptions()), []

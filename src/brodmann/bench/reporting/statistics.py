@@ -29,7 +29,7 @@ class Difference:
         mean: Mean difference, in points of accuracy.
         low: Lower end of its 95 % bootstrap interval over seeds and test samples.
         high: Upper end.
-        p: Two-sided p-value of a paired t-test over seeds, of a sign-flip test where all differences are equal (1 where
+        p: Two-sided p-value of a paired t-test over seeds, of a sign-flip test if all differences are equal (1 where
             all are 0); NaN for fewer than 3 seeds.
         pairs: Number of seeds.
     """

@@ -56,7 +56,7 @@ def grouped(rows: Iterable[Row], *names: str) -> dict[Any, list[Row]]:
 
 
 def spread(numbers: Sequence[int]) -> str:
-    """Returns the smallest and the largest number; one where they are equal."""
+    """Returns the smallest and the largest number; one number if they are equal."""
     return " to ".join(dict.fromkeys(str(end(numbers)) for end in (min, max)))
 
 
@@ -70,7 +70,7 @@ def crossed(
         rows: Results.
         down: Field of the rows.
         across: Field of the columns.
-        cell: Text of a cell from its results; a dash stands where there are none.
+        cell: Text of a cell from its results; a dash if there are none.
         note: How to read the table.
     """
     groups = grouped(rows, down, across)

@@ -13,7 +13,7 @@ from ...tuner import SEARCHED, choose
 
 
 def evidence_problems(rows: Sequence[Row], trials: Sequence[Row], choices: Choices) -> list[str]:
-    """Returns where results, choices and trials contradict each other, or one of them is gone."""
+    """Returns contradictions between results, choices and trials, and which of them are missing."""
     return [
         *_not_there(rows, trials, choices),
         *_choices_not_borne_out(trials, choices),

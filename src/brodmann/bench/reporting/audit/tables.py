@@ -91,7 +91,7 @@ def _seeds_of_trials(rows: Sequence[Row], choices: Choices) -> list[str]:
 
 
 def _other_protocols(rows: Sequence[Row]) -> list[str]:
-    """Settings are checked where the protocol is tuned: a recipe that searches has no results of another one."""
+    """Settings are checked if the protocol is tuned: a recipe that searches has no results of another one."""
     counts = Counter(
         (row["recipe"], row["dataset"], row["task"], row["protocol"], PROTOCOL_OF[row["recipe"]].get(row["task"]))
         for row in rows

@@ -28,7 +28,7 @@ SECTIONS: dict[str, Callable[[list[Row]], Section]] = {
 
 
 def section_of(recipe: str, rows: Sequence[Row]) -> Section:
-    """Returns the part of a recipe, which says where networks broke down, too.
+    """Returns the part of a recipe, which also says which networks broke down.
 
     One without a part of its own gets its accuracies, and how far its other methods are from its first.
     """
