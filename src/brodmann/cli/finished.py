@@ -24,7 +24,7 @@ class Evaluate:
     run_folder: RunFolder
     """Run folder."""
     data_dir: str | None = None
-    """Folder of the data, if not where it was."""
+    """Folder of the data, if it was moved."""
     json: bool = False
     """Print one JSON object."""
 
@@ -73,7 +73,7 @@ class Inspect:
     run_folder: RunFolder
     """Run folder."""
     data_dir: str | None = None
-    """Folder of the data, if not where it was."""
+    """Folder of the data, if it was moved."""
     json: bool = False
     """Print one JSON object instead of tables."""
 

@@ -13,7 +13,7 @@ from ..files import finite_or_none
 
 
 class Output(Console):
-    """A console that raises where nobody reads any more, instead of ending the program as rich does."""
+    """A console that raises if nobody reads any more, instead of ending the program as rich does."""
 
     def on_broken_pipe(self) -> None:
         """See `rich.console.Console`."""

@@ -83,7 +83,7 @@ class Train(RunOptions):
         say(f"Everything is in {folder}")
 
     def _prepared(self) -> Path:
-        """Returns the folder of a new run; where it cannot begin, or a signal comes first, none is left behind."""
+        """Returns the folder of a new run; if it cannot begin, or a signal comes first, none is left behind."""
         options, folder = self._options(), self.out
         try:
             with interrupting_sigterm():
