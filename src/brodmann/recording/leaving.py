@@ -12,6 +12,6 @@ class Outdated(DoesNotFit):
 
 
 def ask_again(part: object, question: str, answer: bool) -> None:
-    """Raises an `Outdated` where a question is answered otherwise than it was."""
+    """Raises an `Outdated` if a question is answered differently than before."""
     if getattr(part, question) != answer:
         raise Outdated

@@ -60,7 +60,7 @@ def replayed(function: Callable[..., T], *arguments: Any, moves: bool = False) -
     Args:
         function: Returns a whole number or nothing. A number may only be passed to kernels, since it may differ each
             time.
-        *arguments: Numbers, such as learning rates, are followed where they stand here, not inside of others.
+        *arguments: Numbers, such as learning rates, are followed as arguments of their own, not inside of others.
         moves: Whether it changes what the network holds, other than by giving memory to areas.
     """
     listener = recorder_here()

@@ -1,4 +1,4 @@
-"""Memory of a recording: which tensors it makes, from when until when each is needed, and where each then lies."""
+"""Memory of a recording: which tensors it makes, how long each is needed, and its place in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 LINE = 64
-"""Bytes of a cache line: where every piece of memory begins."""
+"""Bytes of a cache line: every piece of memory begins at a multiple."""
 
 
 @dataclass
@@ -49,7 +49,7 @@ class View(NamedTuple):
 
 
 def placed(pieces: list[Piece]) -> tuple[list[int], int]:
-    """Returns where each piece begins, in bytes, and how many they need together.
+    """Returns the offset of each piece, in bytes, and how many they need together.
 
     As an allocator does, it gives what is free again to the next piece of equal size, the last one first: that is most
     likely still in a cache. Pieces come in the order in which they are made.

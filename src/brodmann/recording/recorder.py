@@ -106,7 +106,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.refusal = why
 
     def view_of(self, tensor: Tensor) -> View | Tensor:
-        """Returns where a tensor lies in memory that was made meanwhile, or the tensor itself; it counts as a use."""
+        """Returns the place of a tensor in memory that was made meanwhile, or the tensor itself; it counts as a use."""
         piece = self._piece_of.get(_storage_of(tensor))
         if piece is None:
             return tensor
