@@ -21,7 +21,7 @@ TOLERANCE = 0.3
 
 
 def against_rival(rows: list[Row], ours: str, rival: str = TWIN) -> tuple[Table, list[str]]:
-    """Returns the table of a method against backpropagation, and in words the sets that it loses or leaves undecided."""
+    """Returns the table of a method against backpropagation, and in words its lost and undecided sets."""
     pairs = pairs_of(rows, ours, rival)
     found = differences(pairs)
     corrected = dict(zip(found, holm([entry.p for entry in found.values()]), strict=True))
