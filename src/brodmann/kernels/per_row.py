@@ -83,7 +83,7 @@ def cross_entropy(output: Tensor, target: Tensor, smoothing: float) -> tuple[Ten
 def norm(x: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
     """Returns ``y = s x`` and ``s = 1 / sqrt(mean(x^2) + epsilon)``: x and y (..., n), s (..., 1).
 
-    The compiled kernel goes over a row while it lies in the cache, where PyTorch goes through memory four times.
+    The compiled kernel goes over a row while it lies in the cache; PyTorch goes through memory four times.
     """
     if followed(x) or not _takes_norm(x):
         scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon)
