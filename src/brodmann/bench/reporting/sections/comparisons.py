@@ -21,11 +21,7 @@ TOLERANCE = 0.3
 
 
 def against_rival(rows: list[Row], ours: str, rival: str = TWIN) -> tuple[Table, list[str]]:
-<<<<<<< HEAD
-    """Returns the table of a method against backpropagation, and in words its lost and undecided sets."""
-=======
     """Returns the table of a method against backpropagation, and in words the sets that it loses, or that are open."""
->>>>>>> ff3718dc (Docstring of comparisons within the line; decisions name the derivative of a loss among what is checked)
     pairs = pairs_of(rows, ours, rival)
     found = differences(pairs)
     corrected = dict(zip(found, holm([entry.p for entry in found.values()]), strict=True))
