@@ -14,7 +14,7 @@ from typing import Any
 
 from grid import GRID, compare, images
 
-from brodmann import Adam, AreaLinear, Network, convnet, mlp
+from brodmann import Adam, AreaLinear, Network, Rates, convnet, mlp
 from brodmann.baselines import Backpropagation
 from brodmann.data import Dataset
 
@@ -23,20 +23,26 @@ RULE = Adam(decay=DECAY)
 Build = Callable[[Dataset, Sequence[int]], Any]
 
 
-def areas(path: str, count: int, routing: str = "network", **settings: Any) -> Build:
+def areas(path: str, count: int, routing: str = "network", *, rates: Rates | None = None, **settings: Any) -> Build:
     """Returns what builds a convolutional network of areas for a data set."""
     settings |= {"feedback": path, "areas": count, "routing": routing, "update": RULE}
-    return lambda data, channels: Network(convnet(data.shape, data.outputs, channels=channels, **settings))
+    return lambda data, channels: Network(convnet(data.shape, data.outputs, channels=channels, **settings), rates=rates)
+
+
+def gated(count: int) -> Build:
+    """Returns what builds a network whose patches choose gated areas, which move as far as the shared part."""
+    return areas("kolen-pollack-per-area", count, "layer", rates=Rates(areas=1.0), gated=True)
 
 
 def with_plain_readout(build: Build) -> Build:
     """Returns what builds such a network with one area in its readout, which then needs no router."""
 
     def built(data: Dataset, channels: Sequence[int]) -> Network:
-        body = build(data, channels).body
+        network = build(data, channels)
+        body = network.body
         readout = body.layers[-1]
         body.layers[-1] = AreaLinear(readout.in_features, readout.out_features, areas=1, update=RULE, start_scale=0.1)
-        return Network(body)
+        return Network(body, rates=network.rates)
 
     return built
 
@@ -61,6 +67,7 @@ METHODS: dict[str, Build] = {
     "Kolen-Pollack, 64 areas, one for a patch": areas("kolen-pollack", 64, "layer"),
     "Kolen-Pollack, 16 areas for a patch, readout of 1": with_plain_readout(areas("kolen-pollack", 16, "layer")),
     "Kolen-Pollack, 64 areas for a patch, readout of 1": with_plain_readout(areas("kolen-pollack", 64, "layer")),
+    "Kolen-Pollack, 16 gated areas for a patch, readout of 1": with_plain_readout(gated(16)),
     "fixed random feedback, 1 area": areas("random", 1),
     "direct feedback, 1 area": areas("direct", 1),
     "sign-symmetric, 1 area": areas("sign", 1),

@@ -1,20 +1,23 @@
 """A language model of characters, converted: a small decoder, trained on Python's own sources, beside autograd.
 
 Run: python benchmarks/language.py [--methods autograd ...] [--steps 1500] [--seeds 2] [--width 96] [--depth 2]
-The text is what lies in the standard library's folder, so that it differs a little from version to version. Every
-method takes the rate of the grid with the fewest bits per character on validation text; the test text is read once for
-each row and seed.
+     [--rates 1e-3 3e-3] [--searched 1] [--whole]
+The text is what lies in the standard library's folder, so that it differs a little from version to version; with
+``--whole`` also what lies in folders below, in an order of files that is drawn once. Every method takes the rate of the
+grid with the fewest bits per character on validation text, by all seeds or the first few (``--searched``); the test
+text is read once for each row and seed.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import random
 import statistics
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from conversions import DECAY, Autograd
@@ -23,24 +26,89 @@ from grid import GRID, RATE, show_times
 from torch import Tensor, nn
 from torch.nn import functional
 
-from brodmann import Adam, Captured, Network, from_torch
+from brodmann import Adam, Captured, Network, Rates, from_torch
+from brodmann.feedback import Feedback, KolenPollack, Shape
 
-METHODS = {name: given for name, given in OF_IMAGES.items() if given is None or given["areas"] == 1} | {
-    "Kolen-Pollack, mirrored start, 8 areas": {"feedback": "kolen-pollack-mirrored", "areas": 8},
-}
-"""Name -> arguments of `from_torch`; None for the model itself under autograd and AdamW."""
 CONTEXT, BATCH, HEADS = 64, 32, 4
+EXPERTS, BALANCING = 16, 0.01
+"""Areas or experts of a feed-forward part, and the weight of a mixture's balancing loss."""
+
+
+class Method(NamedTuple):
+    """How a model is trained, and what is changed in it.
+
+    Attributes:
+        settings: Arguments of `from_torch`; None for the model itself under autograd and AdamW.
+        hidden: Units of the feed-forward parts, as a multiple of the width.
+        mixture: Whether the feed-forward parts are mixtures of experts.
+        rates: Rates of the parts of a network, if not the usual ones.
+    """
+
+    settings: dict[str, Any] | None
+    hidden: int = 4
+    mixture: bool = False
+    rates: Rates | None = None
+
+
+def with_areas(feedback: str | Callable[[Shape], Feedback]) -> Method:
+    """Returns the method of gated areas in the feed-forward parts, which are used evenly."""
+    areas = {"areas": EXPERTS, "gated": True, "router": {"balance_rate": 1e-3, "dimension": 16}}
+    layers = {"blocks.*.wide": areas, "blocks.*.narrow": areas}
+    return Method({"feedback": feedback, "areas": 1, "layers": layers}, rates=Rates(areas=1.0))
+
+
+METHODS = {name: Method(given) for name, given in OF_IMAGES.items() if given is None or given["areas"] == 1} | {
+    "Kolen-Pollack, mirrored start, 8 areas": Method({"feedback": "kolen-pollack-mirrored", "areas": 8}),
+    "autograd, 2.5 times as many hidden units": Method(None, hidden=10),
+    "autograd, mixtures of 16 experts": Method(None, mixture=True),
+    "transpose, 16 areas in feed-forward parts": with_areas("transpose"),
+    "mirrored start, 16 areas in feed-forward parts": with_areas(
+        partial(KolenPollack, start="mirrored", per_area=True)
+    ),
+    "the same, one feedback map for all areas": with_areas("kolen-pollack-mirrored"),
+}
+
+
+class Mixture(nn.Module):
+    """Experts, of which the likeliest serves a row and is scaled by its likelihood (Fedus et al. 2022).
+
+    Attributes:
+        imbalance: ``n sum_e f_e p_e`` of the last rows: f the share of rows that went to an expert, p the mean of its
+            likelihood. It is 1 if all serve equally many.
+    """
+
+    def __init__(self, width: int, hidden: int) -> None:
+        """Draws the weights."""
+        super().__init__()
+        self.gate = nn.Linear(width, EXPERTS, bias=False)
+        self.experts = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width)) for _ in range(EXPERTS)
+        )
+        self.imbalance = torch.ones(())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Takes (samples, steps, width); returns the same shape."""
+        rows = x.flatten(0, 1)
+        likelihood = self.gate(rows).softmax(1)
+        highest, chosen = likelihood.max(1)
+        order, counts = chosen.argsort(), torch.bincount(chosen, minlength=EXPERTS)
+        parts = zip(self.experts, rows[order].split(counts.tolist()), strict=True)
+        out = torch.cat([expert(own) for expert, own in parts])[order.argsort()]
+        self.imbalance = EXPERTS * (counts / len(rows) * likelihood.mean(0)).sum()
+        return (highest[:, None] * out).view(x.shape)
 
 
 class Block(nn.Module):
-    """Causal attention and two maps, each in a residual path behind a norm."""
+    """Causal attention and two maps, or a mixture of them, each in a residual path behind a norm."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, hidden: int, *, mixture: bool = False) -> None:
         """Draws the weights."""
         super().__init__()
+        self.mixture = Mixture(width, hidden) if mixture else None
         self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
         self.joint, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        if not mixture:
+            self.wide, self.narrow = nn.Linear(width, hidden), nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Takes (samples, steps, width); returns the same shape."""
@@ -48,17 +116,18 @@ class Block(nn.Module):
         q, k, v = (part.unflatten(-1, (HEADS, -1)).transpose(1, 2) for part in parts)
         y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.out(y.transpose(1, 2).flatten(2))
-        return x + self.narrow(functional.gelu(self.wide(self.norms[1](x))))  # type: ignore[no-any-return]
+        y = self.norms[1](x)
+        return x + (self.narrow(functional.gelu(self.wide(y))) if self.mixture is None else self.mixture(y))
 
 
 class Decoder(nn.Module):
     """Guesses the next character at every step; the table of characters is its readout, too."""
 
-    def __init__(self, characters: int, width: int, depth: int) -> None:
+    def __init__(self, characters: int, width: int, depth: int, hidden: int, *, mixture: bool) -> None:
         """Draws the weights, those of the table as small as is usual where they are the readout."""
         super().__init__()
         self.table, self.places = nn.Embedding(characters, width), nn.Parameter(0.02 * torch.randn(CONTEXT, width))
-        self.blocks = nn.Sequential(*(Block(width) for _ in range(depth)))
+        self.blocks = nn.Sequential(*(Block(width, hidden, mixture=mixture) for _ in range(depth)))
         self.norm, self.readout = nn.LayerNorm(width), nn.Linear(width, characters, bias=False)
         self.readout.weight = self.table.weight
         nn.init.normal_(self.table.weight, std=0.02)
@@ -68,16 +137,26 @@ class Decoder(nn.Module):
         return self.readout(self.norm(self.blocks(self.table(x) + self.places)))  # type: ignore[no-any-return]
 
 
-def text(most: int) -> tuple[Tensor, int]:
+def text(most: int, *, whole: bool = False) -> tuple[Tensor, int]:
     """Returns so many characters of the sources as whole numbers, and how many different ones there are."""
-    found = []
-    for file in sorted(Path(statistics.__file__).parent.glob("*.py")):
+    found: list[str] = []
+    for file in sources(whole=whole):
         found.append(file.read_bytes().decode("ascii", "ignore"))
         if sum(map(len, found)) > most:
             break
-    whole = "".join(found)[:most]
-    known = {character: number for number, character in enumerate(sorted(set(whole)))}
-    return torch.tensor([known[character] for character in whole]), len(known)
+    joined = "".join(found)[:most]
+    known = {character: number for number, character in enumerate(sorted(set(joined)))}
+    return torch.tensor([known[character] for character in joined]), len(known)
+
+
+def sources(*, whole: bool) -> list[Path]:
+    """Returns the files of the standard library's folder; or of the whole library, in an order drawn once."""
+    folder = Path(statistics.__file__).parent
+    if not whole:
+        return sorted(folder.glob("*.py"))
+    files = [file for file in sorted(folder.rglob("*.py")) if "-packages" not in str(file)]
+    random.Random(0).shuffle(files)
+    return files
 
 
 def bits(learner: nn.Module, part: Tensor) -> float:
@@ -101,15 +180,35 @@ def windows(part: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor]:
 def train(learner: Any, part: Tensor, steps: int, lr: float, seed: int) -> None:
     """Trains by windows, at a rate that rises for 50 steps and falls by a cosine."""
     draw = torch.Generator().manual_seed(seed)
+    learner = captured(learner)
     for step in range(steps):
         rate = lr * min(1.0, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * step / steps))
         learner.learn_with_output(*windows(part, draw), None, lr=rate)
 
 
+def active_parameters(learner: Any) -> int:
+    """Counts what a learner reads for one character at inference."""
+    if isinstance(learner, Network):
+        return learner.active_parameters()
+    unused = [expert for part in learner.modules() if isinstance(part, Mixture) for expert in part.experts[1:]]
+    return sum(p.numel() for p in learner.parameters()) - sum(p.numel() for one in unused for p in one.parameters())
+
+
+def captured(learner: Any) -> Any:
+    """Returns the captured steps of a network; what autograd trains as it is."""
+    return Captured(learner, own_parts=True) if isinstance(learner, Network) else learner
+
+
 def under_autograd(model: nn.Module) -> Autograd:
-    """Returns a model under autograd, whose loss is the mean over all steps."""
+    """Returns a model under autograd, whose loss is the mean over all steps, and what balances mixtures."""
     learner = Autograd(model)
-    learner.loss = lambda output, target: functional.cross_entropy(output.flatten(0, 1), target.flatten())
+    mixtures = [part for part in model.modules() if isinstance(part, Mixture)]
+
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        balancing = BALANCING * sum(part.imbalance for part in mixtures)
+        return functional.cross_entropy(output.flatten(0, 1), target.flatten()) + balancing
+
+    learner.loss = loss
     return learner
 
 
@@ -122,14 +221,20 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=96)
     parser.add_argument("--depth", type=int, default=2)
     parser.add_argument("--characters", type=int, default=2_000_000)
+    parser.add_argument("--held-out", type=float, default=0.05, help="share of the text for validation, and for test")
+    parser.add_argument("--rates", type=float, nargs="+", default=GRID)
+    parser.add_argument("--searched", type=int, help="seeds that choose the rate, the first ones; all unless given")
+    parser.add_argument("--whole", action="store_true", help="take the whole library, in an order drawn once")
     options = parser.parse_args()
-    whole, characters = text(options.characters)
-    training, validation, test = whole.tensor_split([int(0.9 * len(whole)), int(0.95 * len(whole))])
-    print(f"{len(whole):,} characters, {characters} different ones")
+    found, characters = text(options.characters, whole=options.whole)
+    ends = [int((1 - share) * len(found)) for share in (2 * options.held_out, options.held_out)]
+    training, validation, test = found.tensor_split(ends)
+    print(f"{len(found):,} characters, {characters} different ones")
 
     def learner(method: str) -> Any:
-        model = Decoder(characters, options.width, options.depth)
-        if METHODS[method] is None:
+        settings, hidden, mixture, rates = METHODS[method]
+        model = Decoder(characters, options.width, options.depth, hidden * options.width, mixture=mixture)
+        if settings is None:
             return under_autograd(model)
         build: Callable[..., Any] = from_torch
         return Network(
@@ -138,31 +243,34 @@ def main() -> None:
                 training[: 2 * CONTEXT].view(2, CONTEXT),
                 routing="layer",
                 update=Adam(decay=DECAY),
-                **METHODS[method],
-            )
+                **settings,
+            ),
+            rates=rates,
         )
+
+    def trained(method: str, lr: float, seed: int) -> tuple[float, Any]:
+        torch.manual_seed(seed)
+        network = learner(method)
+        train(network, training, options.steps, lr, seed)
+        return bits(network, validation), network
 
     steps: dict[str, Callable[[], object]] = {}
     batch = windows(training, torch.Generator().manual_seed(0))
     for method in options.methods:
-        found: dict[float, list[tuple[float, Any]]] = {}
-        for lr in GRID:
-            for seed in range(options.seeds):
-                torch.manual_seed(seed)
-                network = learner(method)
-                train(network, training, options.steps, lr, seed)
-                found.setdefault(lr, []).append((bits(network, validation), network))
-        best = min(GRID, key=lambda lr: statistics.mean(score for score, _ in found[lr]))
-        tests = [bits(network, test) for _, network in found[best]]
+        searched = options.searched or options.seeds
+        tried = {lr: [trained(method, lr, seed) for seed in range(searched)] for lr in options.rates}
+        scores = {lr: statistics.mean(score for score, _ in runs) for lr, runs in tried.items()}
+        best = min(scores, key=lambda lr: scores[lr])
+        tried[best] += [trained(method, best, seed) for seed in range(searched, options.seeds)]
+        tests = [bits(network, test) for _, network in tried[best]]
         each = ", ".join(f"{one:.3f}" for one in tests)
-        others = ", ".join(f"{lr:g}: {statistics.mean(score for score, _ in found[lr]):.3f}" for lr in GRID)
+        others = ", ".join(f"{lr:g}: {score:.3f}" for lr, score in scores.items())
         print(
-            f"{method:40} lr {best:g}  bits per character {statistics.mean(tests):.3f} ({each})  validation {others}",
+            f"{method:46} {active_parameters(tried[best][0][1]):,} active parameters  lr {best:g}  bits per character "
+            f"{statistics.mean(tests):.3f} ({each})  validation {others}",
             flush=True,
         )
-        trained = found[best][0][1]
-        step = Captured(trained, own_parts=True) if isinstance(trained, Network) else trained
-        steps[method] = partial(step.learn_with_output, *batch, None, lr=RATE)
+        steps[method] = partial(captured(tried[best][0][1]).learn_with_output, *batch, None, lr=RATE)
     show_times(steps)
 
 
