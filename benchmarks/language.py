@@ -22,119 +22,92 @@ from typing import Any, NamedTuple
 import torch
 from conversions import DECAY, Autograd
 from conversions import METHODS as OF_IMAGES
+from decoders import CONTEXT, EXPERTS, PER_AREA, ROUTER, Decoder, Mixture, stacked
 from grid import GRID, RATE, show_times
 from torch import Tensor, nn
 from torch.nn import functional
 
 from brodmann import Adam, Captured, Network, Rates, from_torch
-from brodmann.feedback import Feedback, KolenPollack, Shape
+from brodmann.feedback import Feedback, Shape
 
-CONTEXT, BATCH, HEADS = 64, 32, 4
-EXPERTS, BALANCING = 16, 0.01
-"""Areas or experts of a feed-forward part, and the weight of a mixture's balancing loss."""
+BATCH, BALANCING = 32, 0.01
+"""Windows of a step, and the weight of a mixture's balancing loss."""
 
 
-class Method(NamedTuple):
-    """How a model is trained, and what is changed in it.
+class Sizes(NamedTuple):
+    """Sizes of a decoder, and a few windows of its text."""
 
-    Attributes:
-        settings: Arguments of `from_torch`; None for the model itself under autograd and AdamW.
-        hidden: Units of the feed-forward parts, as a multiple of the width.
-        mixture: Whether the feed-forward parts are mixtures of experts.
-        rates: Rates of the parts of a network, if not the usual ones.
+    characters: int
+    width: int
+    depth: int
+    sample: Tensor
+
+
+Build = Callable[[Sizes], Any]
+
+
+def under_autograd(hidden: int = 4, *, mixture: bool = False) -> Build:
+    """Returns what builds a decoder under autograd and AdamW, whose feed-forward parts have so many times its width.
+
+    Its loss is the mean over all steps, and what balances mixtures.
     """
 
-    settings: dict[str, Any] | None
-    hidden: int = 4
-    mixture: bool = False
-    rates: Rates | None = None
+    def build(sizes: Sizes) -> Autograd:
+        learner = Autograd(Decoder(*sizes[:3], hidden * sizes.width, mixture=mixture))
+        mixtures = [part for part in learner.modules() if isinstance(part, Mixture)]
+
+        def loss(output: Tensor, target: Tensor) -> Tensor:
+            balancing = BALANCING * sum(part.imbalance for part in mixtures)
+            return functional.cross_entropy(output.flatten(0, 1), target.flatten()) + balancing
+
+        learner.loss = loss
+        return learner
+
+    return build
 
 
-def with_areas(feedback: str | Callable[[Shape], Feedback]) -> Method:
-    """Returns the method of gated areas in the feed-forward parts, which are used evenly."""
-    areas = {"areas": EXPERTS, "gated": True, "router": {"balance_rate": 1e-3, "dimension": 16}}
+def converted(*, rates: Rates | None = None, **settings: Any) -> Build:
+    """Returns what builds a converted decoder."""
+
+    def build(sizes: Sizes) -> Network:
+        model = Decoder(*sizes[:3], 4 * sizes.width, mixture=False)
+        body = from_torch(model, sizes.sample, routing="layer", update=Adam(decay=DECAY), **settings)
+        return Network(body, rates=rates)
+
+    return build
+
+
+def with_areas(feedback: str | Callable[[Shape], Feedback]) -> Build:
+    """Returns what builds a decoder with gated areas in its feed-forward parts, each map of which routes its rows."""
+    areas = {"areas": EXPERTS, "gated": True, "router": ROUTER}
     layers = {"blocks.*.wide": areas, "blocks.*.narrow": areas}
-    return Method({"feedback": feedback, "areas": 1, "layers": layers}, rates=Rates(areas=1.0))
+    return converted(rates=Rates(areas=1.0), feedback=feedback, areas=1, layers=layers)
 
 
-METHODS = {name: Method(given) for name, given in OF_IMAGES.items() if given is None or given["areas"] == 1} | {
-    "Kolen-Pollack, mirrored start, 8 areas": Method({"feedback": "kolen-pollack-mirrored", "areas": 8}),
-    "autograd, 2.5 times as many hidden units": Method(None, hidden=10),
-    "autograd, mixtures of 16 experts": Method(None, mixture=True),
+def of_parts(areas: int, hidden: int, feedback: str) -> Build:
+    """Returns what builds a decoder stacked from parts, whose areas are whole feed-forward parts."""
+
+    def build(sizes: Sizes) -> Network:
+        body = stacked(sizes.sample, *sizes[:3], hidden * sizes.width, areas=areas, feedback=feedback)
+        return Network(body)
+
+    return build
+
+
+METHODS: dict[str, Build] = {
+    name: under_autograd() if given is None else converted(**given)
+    for name, given in OF_IMAGES.items()
+    if given is None or given["areas"] == 1
+} | {
+    "Kolen-Pollack, mirrored start, 8 areas": converted(feedback="kolen-pollack-mirrored", areas=8),
+    "autograd, 2.5 times as many hidden units": under_autograd(10),
+    "autograd, mixtures of 16 experts": under_autograd(mixture=True),
     "transpose, 16 areas in feed-forward parts": with_areas("transpose"),
-    "mirrored start, 16 areas in feed-forward parts": with_areas(
-        partial(KolenPollack, start="mirrored", per_area=True)
-    ),
+    "mirrored start, 16 areas in feed-forward parts": with_areas(PER_AREA),
     "the same, one feedback map for all areas": with_areas("kolen-pollack-mirrored"),
+    "transpose, stacked, a quarter more hidden units": of_parts(1, 5, "transpose"),
+    "mirrored start, stacked, 16 areas of whole feed-forward parts": of_parts(EXPERTS, 4, "kolen-pollack-mirrored"),
 }
-
-
-class Mixture(nn.Module):
-    """Experts, of which the likeliest serves a row and is scaled by its likelihood (Fedus et al. 2022).
-
-    Attributes:
-        imbalance: ``n sum_e f_e p_e`` of the last rows: f the share of rows that went to an expert, p the mean of its
-            likelihood. It is 1 if all serve equally many.
-    """
-
-    def __init__(self, width: int, hidden: int) -> None:
-        """Draws the weights."""
-        super().__init__()
-        self.gate = nn.Linear(width, EXPERTS, bias=False)
-        self.experts = nn.ModuleList(
-            nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width)) for _ in range(EXPERTS)
-        )
-        self.imbalance = torch.ones(())
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Takes (samples, steps, width); returns the same shape."""
-        rows = x.flatten(0, 1)
-        likelihood = self.gate(rows).softmax(1)
-        highest, chosen = likelihood.max(1)
-        order, counts = chosen.argsort(), torch.bincount(chosen, minlength=EXPERTS)
-        parts = zip(self.experts, rows[order].split(counts.tolist()), strict=True)
-        out = torch.cat([expert(own) for expert, own in parts])[order.argsort()]
-        self.imbalance = EXPERTS * (counts / len(rows) * likelihood.mean(0)).sum()
-        return (highest[:, None] * out).view(x.shape)
-
-
-class Block(nn.Module):
-    """Causal attention and two maps, or a mixture of them, each in a residual path behind a norm."""
-
-    def __init__(self, width: int, hidden: int, *, mixture: bool = False) -> None:
-        """Draws the weights."""
-        super().__init__()
-        self.mixture = Mixture(width, hidden) if mixture else None
-        self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
-        self.joint, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        if not mixture:
-            self.wide, self.narrow = nn.Linear(width, hidden), nn.Linear(hidden, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Takes (samples, steps, width); returns the same shape."""
-        parts = self.joint(self.norms[0](x)).chunk(3, -1)
-        q, k, v = (part.unflatten(-1, (HEADS, -1)).transpose(1, 2) for part in parts)
-        y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.out(y.transpose(1, 2).flatten(2))
-        y = self.norms[1](x)
-        return x + (self.narrow(functional.gelu(self.wide(y))) if self.mixture is None else self.mixture(y))
-
-
-class Decoder(nn.Module):
-    """Guesses the next character at every step; the table of characters is its readout, too."""
-
-    def __init__(self, characters: int, width: int, depth: int, hidden: int, *, mixture: bool) -> None:
-        """Draws the weights, those of the table as small as is usual where they are the readout."""
-        super().__init__()
-        self.table, self.places = nn.Embedding(characters, width), nn.Parameter(0.02 * torch.randn(CONTEXT, width))
-        self.blocks = nn.Sequential(*(Block(width, hidden, mixture=mixture) for _ in range(depth)))
-        self.norm, self.readout = nn.LayerNorm(width), nn.Linear(width, characters, bias=False)
-        self.readout.weight = self.table.weight
-        nn.init.normal_(self.table.weight, std=0.02)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Takes whole numbers (samples, steps); returns logits (samples, steps, characters)."""
-        return self.readout(self.norm(self.blocks(self.table(x) + self.places)))  # type: ignore[no-any-return]
 
 
 def text(most: int, *, whole: bool = False) -> tuple[Tensor, int]:
@@ -199,19 +172,6 @@ def captured(learner: Any) -> Any:
     return Captured(learner, own_parts=True) if isinstance(learner, Network) else learner
 
 
-def under_autograd(model: nn.Module) -> Autograd:
-    """Returns a model under autograd, whose loss is the mean over all steps, and what balances mixtures."""
-    learner = Autograd(model)
-    mixtures = [part for part in model.modules() if isinstance(part, Mixture)]
-
-    def loss(output: Tensor, target: Tensor) -> Tensor:
-        balancing = BALANCING * sum(part.imbalance for part in mixtures)
-        return functional.cross_entropy(output.flatten(0, 1), target.flatten()) + balancing
-
-    learner.loss = loss
-    return learner
-
-
 def main() -> None:
     """Prints a row for each method."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -231,26 +191,11 @@ def main() -> None:
     training, validation, test = found.tensor_split(ends)
     print(f"{len(found):,} characters, {characters} different ones")
 
-    def learner(method: str) -> Any:
-        settings, hidden, mixture, rates = METHODS[method]
-        model = Decoder(characters, options.width, options.depth, hidden * options.width, mixture=mixture)
-        if settings is None:
-            return under_autograd(model)
-        build: Callable[..., Any] = from_torch
-        return Network(
-            build(
-                model,
-                training[: 2 * CONTEXT].view(2, CONTEXT),
-                routing="layer",
-                update=Adam(decay=DECAY),
-                **settings,
-            ),
-            rates=rates,
-        )
+    sizes = Sizes(characters, options.width, options.depth, training[: 2 * CONTEXT].view(2, CONTEXT))
 
     def trained(method: str, lr: float, seed: int) -> tuple[float, Any]:
         torch.manual_seed(seed)
-        network = learner(method)
+        network = METHODS[method](sizes)
         train(network, training, options.steps, lr, seed)
         return bits(network, validation), network
 
@@ -266,7 +211,7 @@ def main() -> None:
         each = ", ".join(f"{one:.3f}" for one in tests)
         others = ", ".join(f"{lr:g}: {score:.3f}" for lr, score in scores.items())
         print(
-            f"{method:46} {active_parameters(tried[best][0][1]):,} active parameters  lr {best:g}  bits per character "
+            f"{method:62} {active_parameters(tried[best][0][1]):,} active parameters  lr {best:g}  bits per character "
             f"{statistics.mean(tests):.3f} ({each})  validation {others}",
             flush=True,
         )
