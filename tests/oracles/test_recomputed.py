@@ -167,8 +167,8 @@ def test_a_segment_that_sends_nothing_down_ends_the_pass() -> None:
 
     plain = (Local(nn.ReLU()), Local(nn.ReLU()))
     body = Recomputed(*plain, Wall(nn.ReLU()), Local(nn.ReLU()), segments=2)
-    y, kept = body.trace(torch.randn(5, 4), None)
-    assert body.learn(kept, torch.ones_like(y), None) is None
+    y, kept = body.trace(torch.randn(5, 4), Context())
+    assert body.learn(kept, torch.ones_like(y), Context()) is None
 
 
 @pytest.mark.parametrize(

@@ -297,10 +297,10 @@ def levels_of_one() -> nn.Module:
             "Expected a cell without parameters or buffers, which would not learn",
         ),
         (lambda: from_torch(levels_of_one(), (STEPS, 5)), "got weights that are in the model twice."),
-        (lambda: recurrent(None, LSTM()), "errors go back in time, got none."),
+        (lambda: recurrent(None, LSTM()), "errors go back in time, got none: give it another one"),
         (
             lambda: recurrent(partial(Direct, outputs=3), LSTM()),
-            "errors go back in time, got direct feedback from the output.",
+            "errors go back in time, got direct feedback from the output: give it",
         ),
         (
             lambda: Recurrent(AreaLinear(5, 4, areas=1), AreaLinear(4, 8, areas=1), GRU()),
@@ -328,7 +328,7 @@ def levels_of_one() -> nn.Module:
         ),
         (
             lambda: from_torch(Reader(nn.GRU, "last", batch_first=True), (STEPS, 5), feedback="direct"),
-            "errors go back in time, got direct feedback from the output.",
+            "errors go back in time, got direct feedback from the output: give it",
         ),
     ],
 )
