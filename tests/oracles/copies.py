@@ -1,4 +1,4 @@
-"""A network that went through a file, a copy or a pickle goes on as the original does."""
+"""Networks that are to be equal: those that went through a file, a copy or a pickle go on as the original does."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ import torch
 from torch import Tensor
 
 from brodmann import Layer, Network
+
+
+def assert_same_state(one: Network, other: Network) -> None:
+    ours, theirs = one.state_dict(), other.state_dict()
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert torch.equal(ours[name], theirs[name]), name
 
 
 def assert_copies_go_on_alike(network: Network, body: Layer, x: Tensor, y: Tensor, folder: Path) -> None:

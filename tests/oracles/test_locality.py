@@ -17,6 +17,7 @@ from brodmann.network import routers
 
 from ..pairs import pairwise
 from .cases import LAYERS, PATHS, RULES
+from .copies import assert_same_state
 
 BUILDERS = {"mlp": mlp, "residual_mlp": residual_mlp}
 
@@ -29,13 +30,6 @@ def tensors_in(thing: Any) -> list[Tensor]:
     return (
         [tensor for part in vars(thing).values() for tensor in tensors_in(part)] if hasattr(thing, "__dict__") else []
     )
-
-
-def same_state(a: Network, b: Network) -> None:
-    ours, theirs = a.state_dict(), b.state_dict()
-    assert ours.keys() == theirs.keys()
-    for name in ours:
-        assert torch.equal(ours[name], theirs[name]), name
 
 
 def steps(network: Network, count: int, seed: int = 1) -> None:
@@ -128,7 +122,7 @@ def test_the_same_seed_gives_the_same_bits(layer: str) -> None:
         torch.manual_seed(3)
         networks.append(Network(mlp(5, 3, width=6, dropout=0.2, **LAYERS[layer])))
         steps(networks[-1], 4)
-    same_state(*networks)
+    assert_same_state(*networks)
 
 
 @pytest.mark.usefixtures("double")
@@ -175,7 +169,7 @@ def test_inference_mode_deepcopy_and_loading_change_nothing(rule: str, path: str
         other = fresh()  # has no areas yet: loading makes room
         other.load_state_dict(mixed.state_dict(), strict=True)
         mixed = other.to(torch.float64).to(torch.float32)
-    same_state(plain, mixed)
+    assert_same_state(plain, mixed)
 
 
 def test_a_state_with_fewer_areas_shrinks_the_slabs() -> None:
@@ -184,7 +178,7 @@ def test_a_state_with_fewer_areas_shrinks_the_slabs() -> None:
     large = copy.deepcopy(small)
     steps(large, 8)
     large.load_state_dict(small.state_dict())
-    same_state(small, large)
+    assert_same_state(small, large)
 
 
 @pytest.mark.parametrize("layer", ["areas", "areas, gated", "areas, shared part off", "areas, more cells"])
@@ -381,7 +375,7 @@ def test_areas_are_slow_beside_a_learning_shared_part_under_adam(
         body = mlp(5, 3, width=6, areas=4, routing=routing, feedback="kolen-pollack-per-area", **options)
         networks.append(Network(body, rates=areas))
         steps(networks[-1], 3)
-    same_state(*networks)
+    assert_same_state(*networks)
 
 
 def test_feedback_maps_per_area_keep_step_with_their_areas() -> None:

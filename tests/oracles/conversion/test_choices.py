@@ -9,9 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from brodmann import Adam, AreaLinear, BrodmannError, Captured, Constant, Network, Rates, from_torch, to_torch
+from brodmann import Adam, AreaLinear, BrodmannError, Constant, Network, Rates, from_torch, to_torch
 from brodmann.feedback import Feedback, FixedRandom, KolenPollack, SignSymmetric, Transpose
 from brodmann.layers import Convolution
+
+from ..captured.parts import Pair
+from ..copies import assert_same_state
 
 
 class Expert(nn.Module):
@@ -64,12 +67,6 @@ def converted(**settings: Any) -> Network:
 def maps(network: Network) -> dict[str, AreaLinear]:
     """Returns the maps under the names in `MAPS`."""
     return dict(zip(MAPS, (part for part in network.modules() if isinstance(part, AreaLinear)), strict=True))
-
-
-def assert_same_state(one: Network, other: Network) -> None:
-    states = one.state_dict(), other.state_dict()
-    assert states[0].keys() == states[1].keys()
-    assert [name for name, value in states[0].items() if not torch.equal(value, states[1][name])] == []
 
 
 def test_only_layers_of_a_name_and_what_they_hold_follow_its_settings() -> None:
@@ -131,11 +128,8 @@ def test_norms_and_convolutions_follow_settings_too() -> None:
 
 def test_captured_steps_are_ordinary_ones() -> None:
     layers: Any = {"blocks.*.expert": {"areas": 4}, "readout": {"areas": 1, "feedback": "transpose"}}
-    pair = [converted(areas=3, layers=layers) for _ in range(2)]
-    steps = [pair[0].learn, Captured(pair[1]).learn]
-    for _ in range(6):
-        assert len({float(step(*batch())) for step in steps}) == 1
-    assert_same_state(*pair)
+    pair = Pair(converted(areas=3, layers=layers)).learn()
+    assert pair.captured, pair.step.refusal
 
 
 def test_what_layers_of_one_area_have_learned_goes_back() -> None:
