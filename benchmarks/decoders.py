@@ -59,13 +59,13 @@ class Block(nn.Module):
         self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
         self.joint, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         if not mixture:
-            self.wide, self.narrow = nn.Linear(width, hidden), nn.Linear(hidden, width)
+            self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
     def forward(self, x: Tensor) -> Tensor:
         """Takes (samples, steps, width); returns the same shape."""
         x = x + attended(self.norms[0](x), self.joint, self.out)
         y = self.norms[1](x)
-        return x + (self.narrow(functional.gelu(self.wide(y))) if self.mixture is None else self.mixture(y))
+        return x + (self.mlp(y) if self.mixture is None else self.mixture(y))
 
 
 class Decoder(nn.Module):

@@ -77,10 +77,9 @@ def converted(*, rates: Rates | None = None, **settings: Any) -> Build:
     return build
 
 
-def with_areas(feedback: str | Callable[[Shape], Feedback]) -> Build:
-    """Returns what builds a decoder with gated areas in its feed-forward parts, each map of which routes its rows."""
-    areas = {"areas": EXPERTS, "gated": True, "router": ROUTER}
-    layers = {"blocks.*.wide": areas, "blocks.*.narrow": areas}
+def with_areas(feedback: str | Callable[[Shape], Feedback], routing: str = "layer") -> Build:
+    """Returns what builds a decoder with gated areas in its feed-forward parts, routed by each map or by the part."""
+    layers = {"blocks.*.mlp": {"areas": EXPERTS, "gated": True, "router": ROUTER, "routing": routing}}
     return converted(rates=Rates(areas=1.0), feedback=feedback, areas=1, layers=layers)
 
 
@@ -105,6 +104,8 @@ METHODS: dict[str, Build] = {
     "transpose, 16 areas in feed-forward parts": with_areas("transpose"),
     "mirrored start, 16 areas in feed-forward parts": with_areas(PER_AREA),
     "the same, one feedback map for all areas": with_areas("kolen-pollack-mirrored"),
+    "transpose, 16 areas in feed-forward parts, one route": with_areas("transpose", "module"),
+    "mirrored start, 16 areas in feed-forward parts, one route": with_areas(PER_AREA, "module"),
     "transpose, stacked, a quarter more hidden units": of_parts(1, 5, "transpose"),
     "mirrored start, stacked, 16 areas of whole feed-forward parts": of_parts(EXPERTS, 4, "kolen-pollack-mirrored"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -106,6 +107,14 @@ def normed(*, areas: int, activation: str = "relu", **options: Any) -> Layer:
     return parts.wrap(Sequential(*lower, *upper, parts.layer(4, 3)))
 
 
+def routed_inside(*, areas: int, activation: str = "relu", **options: Any) -> Layer:
+    """Builds a network with a part whose two maps follow one route, whatever the others follow."""
+    parts = Parts(5, 3, areas, **options)
+    own = replace(parts, in_features=6, routing="network")
+    part = own.wrap(Sequential(own.layer(6, 7), activation_of(activation), own.layer(7, 6)))
+    return parts.wrap(Sequential(parts.layer(5, 6, lowest=True), Residual(part, 0.5), parts.layer(6, 3)))
+
+
 def recurrent(*, areas: int, activation: str = "relu", **options: Any) -> Layer:
     """Builds a network that reads the features as steps of a sequence, and its last step."""
     parts = Parts(5, 3, areas, **options)
@@ -121,6 +130,7 @@ BODIES: dict[str, Callable[..., Layer]] = {
     "widening": widening,
     "branching": branching,
     "normed": normed,
+    "routed inside": routed_inside,
     "recurrent": recurrent,
     "convnet": partial(convnet, (1, 1, 5), 3, channels=(2, 3), pool=1),
 }

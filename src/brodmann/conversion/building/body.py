@@ -12,12 +12,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...errors import BrodmannError, warn
 from ...layer import Layer, has_parameters
-from ...layers import Images, Local, Recomputed, RecomputedGraph, Sequential, TiedWeights
+from ...layers import AreaLinear, Images, Local, Recomputed, RecomputedGraph, Sequential, TiedWeights
 from ...layers.graph import INPUT, Graph
+from ...several import of_each
 from ..convertible import tied_error
-from ..steps.computation import Computation, Step, Tied, Weighted, free_name
+from ..steps.computation import RESERVED, Computation, Step, Tied, Weighted, free_name
 from .choices import Choices
 from .counterparts import counterpart, tied_product, tied_weights
+from .one_route import OneRoute, in_modules
 from .sizes import OfSizes
 
 
@@ -32,9 +34,9 @@ def body_of(
         lowest: Whether nothing below the body learns. Default True.
         recompute: Whether the body computes its traces again, in segments. Default False.
     """
-    building = _Building(computation, choices, lowest=lowest)
-    for step in computation.steps:
-        building.add(step)
+    rows = computation.returned[0].rows_of(choices.common.outputs)
+    building = _Building(computation, choices, rows, lowest=lowest)
+    building.check_inputs()
     return building.body(recompute=recompute)
 
 
@@ -43,23 +45,27 @@ class _Building:
 
     Attributes:
         nodes: The nodes so far, as a `Graph` takes them; the node of a step has the step's name.
-        checked: By input, the node that passes it on once it is checked.
+        node_of: By value, the node that has it, unless they have the same name: an input once it is checked, and what
+            leaves a module of one route.
         learning: Steps and inputs at or below which something learns.
         owners: The first step of each operation with parameters that stands in several places, by the operation.
     """
 
-    def __init__(self, computation: Computation, choices: Choices, *, lowest: bool) -> None:
-        self.computation, self.choices = computation, choices
+    def __init__(self, computation: Computation, choices: Choices, output_rows: int, *, lowest: bool) -> None:
+        self.computation, self.choices, self.output_rows = computation, choices, output_rows
         self.inputs = tuple(computation.inputs)
-        self.output_rows = computation.returned[0].rows_of(choices.common.outputs)
         self.tied = _tied_weights(computation.steps, choices)
         self.places: dict[int, list[Step]] = defaultdict(list)  # of each operation
         for step in computation.steps:
             self.places[id(step.operation)].append(step)
         self.nodes: dict[str, tuple[Any, ...]] = {}
-        self.checked: dict[str, str] = {}
+        self.node_of: dict[str, str] = {}
         self.learning: set[str] = set() if lowest else set(self.inputs)
         self.owners: dict[int, Step] = {}
+
+    def check_inputs(self) -> None:
+        """Adds nodes that check the inputs of the network."""
+        computation = self.computation
         read = {source for step in computation.steps for source in step.sources}
         for name, came in computation.inputs.items():
             if name in read and came.ndim == 4:
@@ -67,7 +73,23 @@ class _Building:
         if computation.is_of_one_shape or computation.asked is not None:
             self._check_sizes(next(name for name in self.inputs if name in read))
 
-    def add(self, step: Step) -> None:
+    def _add_module(self, module: OneRoute) -> None:
+        """Adds the node of a module whose maps follow one route."""
+        choices = self.choices.within(module.module, of_rows=module.of_rows)
+        lowest = module.source not in self.learning
+        inner = _Building(module.computation, choices, self.output_rows, lowest=lowest).body()
+        size = module.came.shape[-1:] if module.of_rows else module.came.shape[1:]
+        parts = replace(choices.of(module.module), in_features=size.numel(), routing="network")
+        name = free_name(
+            module.module.replace(".", "_"), {*RESERVED, *self.taken} - {step.name for step in module.steps}
+        )
+        self.node_of[module.output.name] = name
+        follow = any(part.routed for part in inner.modules() if isinstance(part, AreaLinear))
+        self.nodes[name] = (parts.wrap(inner) if follow else inner, self.node_of.get(module.source, module.source))
+        if inner.learns or not lowest:
+            self.learning.add(module.output.name)
+
+    def _add(self, step: Step) -> None:
         """Adds the nodes of a step."""
         if step.name in self.tied:
             self._put(step, self.tied[step.name], learns=self.tied[step.name].learns)
@@ -83,9 +105,14 @@ class _Building:
             layer = self._counterpart(step, lowest=lowest)
             self._put(step, layer, learns=layer.learns or not lowest)
 
-    def body(self, *, recompute: bool) -> Sequential | Graph:
-        """Returns the body."""
-        outputs = self.computation.outputs
+    def body(self, *, recompute: bool = False) -> Sequential | Graph:
+        """Adds all steps, and returns the body."""
+        for part in in_modules(self.computation, self.choices):
+            if isinstance(part, OneRoute):
+                self._add_module(part)
+            else:
+                self._add(part)
+        outputs = of_each(lambda name: self.node_of.get(name, name), self.computation.outputs)
         before, last = [self.inputs[0], *self.nodes], next(reversed(self.nodes))
         chain = all(sources == [below] for (_, *sources), below in zip(self.nodes.values(), before, strict=False))
         if chain and not self.owners and self.inputs == (INPUT,) and outputs == last:
@@ -112,14 +139,19 @@ class _Building:
 
     def _put(self, step: Step, layer: Layer | str, *, learns: bool) -> None:
         """Adds the node of a step: its layer, or the name of another one with the same layer."""
-        self.nodes[step.name] = (layer, *(self.checked.get(source, source) for source in step.sources))
+        self.nodes[step.name] = (layer, *(self.node_of.get(source, source) for source in step.sources))
         if learns:
             self.learning.add(step.name)
+
+    @property
+    def taken(self) -> set[str]:
+        """Names that no further node may have."""
+        return {*self.inputs, *self.nodes, *(step.name for step in self.computation.steps)}
 
     def _check_sizes(self, name: str) -> None:
         """Adds a node that checks the sizes of all inputs, and passes on the one of that name."""
         asked = None if self.computation.is_of_one_shape else self.computation.asked
-        images = [one in self.checked for one in self.inputs]
+        images = [one in self.node_of for one in self.inputs]
         if all(images) and not (asked is not None and asked.count_samples):  # whose shape is checked already
             return
         sizes = OfSizes([*self.computation.inputs.values()], images, self.inputs.index(name), asked)
@@ -127,10 +159,9 @@ class _Building:
 
     def _check(self, name: str, kind: str, check: nn.Module, *read: str) -> None:
         """Adds a node that checks an input, or some of them, and passes on the one of that name."""
-        taken = {*self.inputs, *self.nodes, *(step.name for step in self.computation.steps)}
-        below = [self.checked.get(one, one) for one in read]
-        self.checked[name] = free_name(kind, taken)
-        self.nodes[self.checked[name]] = (Local(check), *below)
+        below = [self.node_of.get(one, one) for one in read]
+        self.node_of[name] = free_name(kind, self.taken)
+        self.nodes[self.node_of[name]] = (Local(check), *below)
 
 
 def _tied_weights(steps: Sequence[Step], choices: Choices) -> dict[str, TiedWeights]:

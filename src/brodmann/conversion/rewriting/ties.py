@@ -53,6 +53,7 @@ def _write_out(node: fx.Node, module: nn.Linear | _ConvNd) -> None:
             for name, parameter in (("weight", module.weight), ("bias", module.bias))
         ]
         written = node.graph.call_function(function, (x, *held), settings)
+    written.meta.update(node.meta)
     node.replace_all_uses_with(written)
     node.graph.erase_node(node)
 

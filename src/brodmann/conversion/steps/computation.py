@@ -12,6 +12,8 @@ from ...layer import has_parameters
 from ...several import parts_in
 from ..following.questions import Questions
 
+RESERVED = frozenset(dir(nn.ModuleDict()))
+"""Names that no node of a `Graph` may have."""
 Outputs = str | tuple[str, ...] | dict[str, str]
 """Name of the step that a network returns; or of several, as a tuple or a dictionary, as it returns them."""
 

@@ -24,13 +24,13 @@ from ..following.derivatives import WITHOUT_ERROR, OwnDerivative, WithoutError
 from ..following.recurrent import Recurrence
 from ..following.tracers import Root, one_line
 from ..following.transformers import written_out
-from ..modules import linear_of, module_text
+from ..modules import MAPS, linear_of, module_text
 from ..nodes import RELUS, is_held, is_real, name_of, origin_of
 from ..rewriting.ties import uses_of_parameters
 from ..rewriting.training_mode import DROPOUTS
 from ..samples import check_returned
 from ..tracing import traced
-from .computation import Computation, Step, Tied, Weighted, free_name, lay_out, tensors_of
+from .computation import RESERVED, Computation, Step, Tied, Weighted, free_name, lay_out, tensors_of
 from .functions import Functions, as_module
 from .lengths import same_for_other_lengths
 from .products import Factors, as_matrix, check_learns_as_before, factors_of, turns_alone
@@ -39,8 +39,6 @@ from .rows import Rows
 
 SUMS: set[Any] = {operator.add, torch.add, "add"}
 """Operations that a `Sum` stands for, if they add tensors of equal shape."""
-RESERVED = frozenset(dir(nn.ModuleDict()))
-"""Names that no node of a `Graph` may have."""
 DEEPEST = 100
 """Largest depth to which functions are nested."""
 
@@ -303,12 +301,12 @@ class _Walk(fx.Interpreter):
             if other.op == "get_attr" and self.env[other] is result:
                 self.names[node] = name
                 return None
-        return Step(self._new_name(node), origin_of(node), result, (), (), result)
+        return Step(self._new_name(node, result), origin_of(node), result, (), (), result)
 
     def _of(self, node: fx.Node, module: nn.Module, read: list[fx.Node]) -> Step:
         """Returns the step of a node, which applies a module to the values of others."""
         sources, inputs = tuple(self.names[one] for one in read), tuple(self.env[one] for one in read)
-        return Step(self._new_name(node), origin_of(node), module, sources, inputs, self.env[node])
+        return Step(self._new_name(node, module), origin_of(node), module, sources, inputs, self.env[node])
 
     def _without_error(self, step: Step) -> Step:
         """Returns the step that passes on the value of another one, through which no error goes down."""
@@ -320,9 +318,11 @@ class _Walk(fx.Interpreter):
             inputs=(step.output,),
         )
 
-    def _new_name(self, node: fx.Node) -> str:
-        """Returns a name for the value of a node, that of its module or tensor if it has one."""
-        return self._free(origin_of(node).replace(".", "_") if is_held(node) else node.name)
+    def _new_name(self, node: fx.Node, operation: nn.Module | Tensor) -> str:
+        """Returns a name for the value of a node: that of its module or tensor, of a function that of its map."""
+        origin = origin_of(node)
+        named = is_held(node) or (origin and isinstance(operation, (*MAPS, Weighted, Tied)))
+        return self._free(origin.replace(".", "_") if named else node.name)
 
     def _free(self, name: str) -> str:
         """Returns a name that no other step has, and keeps others from it."""
