@@ -83,6 +83,12 @@ def with_areas(feedback: str | Callable[[Shape], Feedback], routing: str = "laye
     return converted(rates=Rates(areas=1.0), feedback=feedback, areas=1, layers=layers)
 
 
+def of_whole_parts(feedback: str | Callable[[Shape], Feedback]) -> Build:
+    """Returns what builds a decoder whose feed-forward parts are areas, without a shared one; a part has one route."""
+    own = {"areas": EXPERTS, "shared": "off", "gated": True, "router": ROUTER, "routing": "module"}
+    return converted(feedback=feedback, areas=1, layers={"blocks.*.mlp": own})
+
+
 def of_parts(areas: int, hidden: int, feedback: str) -> Build:
     """Returns what builds a decoder stacked from parts, whose areas are whole feed-forward parts."""
 
@@ -106,6 +112,8 @@ METHODS: dict[str, Build] = {
     "the same, one feedback map for all areas": with_areas("kolen-pollack-mirrored"),
     "transpose, 16 areas in feed-forward parts, one route": with_areas("transpose", "module"),
     "mirrored start, 16 areas in feed-forward parts, one route": with_areas(PER_AREA, "module"),
+    "transpose, 16 areas of whole feed-forward parts": of_whole_parts("transpose"),
+    "mirrored start, 16 areas of whole feed-forward parts": of_whole_parts(PER_AREA),
     "transpose, stacked, a quarter more hidden units": of_parts(1, 5, "transpose"),
     "mirrored start, stacked, 16 areas of whole feed-forward parts": of_parts(EXPERTS, 4, "kolen-pollack-mirrored"),
 }

@@ -59,6 +59,9 @@ def from_torch(
     that learns if they are parameters, one for all areas. A batch norm becomes a `BatchNorm`, which learns with the
     statistics of each batch, or stays as at inference. All else must hold no parameters and becomes a `Local`.
 
+    Gated areas without a shared part are the exception: their gate scales what the model's map returns, so that the
+    body does not compute what a trained model has learned.
+
     The model is left as it was. Images that come out have their channels last, as losses here take them. With
     ``areas=1`` and ``feedback="transpose"`` the body also learns as the model would under autograd: a
     `torch.autograd.Function` keeps its own derivative, and no error goes down through what is detached or computed
@@ -94,7 +97,9 @@ def from_torch(
             stands for any text. If several keys match, one decides, as in `Rates`. A function such as
             ``x @ self.weight`` belongs to the module that calls it, a parameter that is no map to its own name.
             Settings are ``areas``, ``feedback`` and all of `brodmann.builders.Common`. Layers with areas of a number
-            of their own route their own rows. Default None.
+            of their own route their own rows; or, by ``"routing": "module"``, all maps of a module follow one route:
+            its router reads what comes to the module, one tensor. If all of the maps read the rows of it, such as
+            tokens, each row chooses, else a whole sample, such as an image. Default None.
         batch_norms: ``"batch"`` (default, as PyTorch trains): what is above a batch norm sees samples relative to the
             others of their batch while learning, those of other areas too, and running statistics follow;
             ``"running"``: they stay as at inference, folded into the map below, or as a gain and a shift that learn.
@@ -115,8 +120,8 @@ def from_torch(
     Raises:
         BrodmannError: The network cannot be followed, calls a map that learns under ``torch.no_grad()``, has hooks on
             gradients, holds a layer of a kind that cannot be converted, writes into its parameters, answers by what it
-            keeps from call to call, the shape does not fit, a choice is unknown, or a gate without a shared part would
-            change what the network computes.
+            keeps from call to call, the shape does not fit, a choice is unknown, or the maps of a module cannot follow
+            one route.
     """
     if batch_norms not in BATCH_NORMS:
         raise unknown_name("batch_norms", batch_norms, BATCH_NORMS)

@@ -110,8 +110,9 @@ class AreaLinear(Maps):
                 of ``1 / sqrt(in)``. Default 1: outputs as large as inputs. Readouts start smaller, see `mlp`. With 0
                 the shared part starts at zero, feedback weights as with 1.
             start: A map to start from, such as one of a trained network, in place of ``start_scale``: the initial
-                output equals its output, whatever the area. Feedback weights start independently, at the same scale. A
-                float64 map gives a float64 layer, any other one of PyTorch's default dtype. Default None.
+                output equals its output, whatever the area; times the gate, if ``gated`` without a shared part.
+                Feedback weights start independently, at the same scale. A float64 map gives a float64 layer, any other
+                one of PyTorch's default dtype. Default None.
             bias: Whether maps have biases, which start at 0 and never decay. Default True; a ``start`` decides this
                 itself.
             storage: Dtype in which weights, and feedback weights that learn, are stored, or its name. Default None:
@@ -120,8 +121,8 @@ class AreaLinear(Maps):
                 stochastically.
 
         Raises:
-            BrodmannError: A size is not a positive whole number, a choice is unknown, or the start has other sizes, is
-                no plain `nn.Linear`, or would be scaled by a gate.
+            BrodmannError: A size is not a positive whole number, a choice is unknown, or the start has other sizes or
+                is no plain `nn.Linear`.
         """
         super().__init__()
         check_whole(in_features=in_features, out_features=out_features, areas=areas)
@@ -138,10 +139,6 @@ class AreaLinear(Maps):
         in_features, out_features, areas = int(in_features), int(out_features), int(areas)  # NumPy's overflow
         self.in_features, self.out_features, self.budget = in_features, out_features, areas
         self.shared_mode, self.gated, self.pooling, self._update_rule = shared, gated, pooling, rule
-        if start is not None and gated and shared == "off" and areas > 1:
-            raise BrodmannError(
-                "A gate without a shared part would scale the weights given as start: leave gated or start out."
-            )
         weight, biases, scale = start_of(in_features, out_features, start_scale, start, bias=bias)
         shape = Shape(
             in_features,

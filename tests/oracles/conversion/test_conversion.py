@@ -175,6 +175,15 @@ def test_a_layer_computes_in_the_numbers_of_its_start_or_the_usual_ones(kind: to
     network.learn(x, torch.zeros(5, dtype=torch.int64))
 
 
+def test_gates_scale_maps_that_have_no_shared_part() -> None:
+    theirs = nn.Linear(4, 3)
+    body = from_torch(theirs, areas=4, shared="off", gated=True)
+    x = torch.randn(9, 4)
+    gate = body.router.route(x).gate[:, None]
+    assert not torch.allclose(gate, torch.ones(1))
+    torch.testing.assert_close(body(x), (gate * theirs(x)).detach())
+
+
 def test_conversion_takes_no_notice_of_autocast() -> None:
     model = dense()
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from brodmann import AreaLinear, BrodmannError, Layer, Network, Residual, Sequential, from_torch
+from brodmann.feedback import KolenPollack
 from brodmann.layers import Routed
 from brodmann.routing import Router
 
@@ -44,6 +46,7 @@ SETTINGS: list[dict[str, Any]] = [
     {},
     {"gated": True},
     {"shared": "off"},
+    {"shared": "off", "gated": True, "feedback": partial(KolenPollack, start="equal", per_area=True)},
     {"shared": "off", "router": {"balance_rate": 0.01, "dimension": 3}},
     {"router": GROWING},
 ]

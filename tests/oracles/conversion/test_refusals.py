@@ -281,11 +281,6 @@ IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
         (nn.Sequential(nn.Linear(4, 4), Unknown()), {}, "of layers with parameters, only maps and norms can be."),
         (nn.Linear(4, 4), {"shape": 4}, "Expected the shape of a sample, such as (784,) or (3, 32, 32), got 4."),
         (nn.Linear(4, 4), {"shape": (0,)}, "Expected shape to be a whole number of at least 1, got 0."),
-        (
-            nn.Linear(4, 4),
-            {"gated": True, "shared": "off"},
-            "A gate without a shared part would scale the weights given as start: leave",
-        ),
         (nn.Linear(4, 4).double(), {"storage": "bfloat16"}, "A separate storage dtype works only with float32"),
         (nn.Linear(4, 4), {"routing": "none"}, "Unknown routing 'none'"),
         (nn.Linear(4, 4), {"batch_norms": "none"}, "Unknown batch_norms 'none'. Choose one of: batch, running."),
@@ -312,11 +307,6 @@ def test_a_start_must_fit() -> None:
         (torch.zeros(3, 4), {}, "an nn.Linear, got Tensor"),
         (Scaled(4, 3), {}, "an nn.Linear, got Scaled"),
         (nn.Linear(4, 3, device="meta"), {}, "not on the meta device, got torch.float32 on meta"),
-        (
-            halves,
-            {"gated": True, "shared": "off"},
-            "A gate without a shared part would scale the weights given as start",
-        ),
         (
             copy.deepcopy(halves).double(),
             {"storage": torch.bfloat16},
