@@ -6,7 +6,7 @@ import copy
 import pickle
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -139,6 +139,17 @@ def test_rates_are_replaced_not_changed() -> None:
     for same in (copy.deepcopy(rates), pickle.loads(pickle.dumps(rates)), replace(rates), eval(repr(rates))):
         assert same == rates
         assert dict(same.layers) == {"layers.0": 0.5}
+        assert hash(same) == hash(rates)
+        with pytest.raises(BrodmannError, match="assign new ones"):
+            same.layers["layers.0"] = 0.0  # type: ignore[index]
+
+
+def test_rates_as_a_dictionary_are_plain_values() -> None:
+    """Writers of configurations, such as ``yaml.safe_dump``, refuse subclasses of dict."""
+    rates = Rates(areas=0.3, layers={"layers.0": 0.5, "layers.*": 0.0})
+    plain = asdict(rates)
+    assert type(plain["layers"]) is dict
+    assert Rates(**plain) == rates
 
 
 def test_rates_of_layers_go_through_files(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from .checks import check_real
 from .errors import BrodmannError
@@ -14,7 +15,20 @@ BESIDE_SHARED = 0.1
 
 
 class _Unchanging(dict[str, float]):
-    """A dictionary, as a file can hold it, that nobody changes: a network reads the rates once, when it gets them."""
+    """A dictionary that nobody changes: a network reads the rates once, when it gets them.
+
+    Called, the class makes an ordinary one: so does `dataclasses.asdict`, for writers of configurations.
+    """
+
+    def __new__(cls, *given: Any) -> dict[str, float]:  # type: ignore[misc]
+        return dict(*given)
+
+    @staticmethod
+    def of(rates: Mapping[str, float]) -> _Unchanging:
+        """Returns one that holds these rates."""
+        made = dict.__new__(_Unchanging)
+        dict.update(made, rates)
+        return made
 
     def __setitem__(self, *change: object, **more: object) -> None:
         raise BrodmannError(
@@ -23,9 +37,12 @@ class _Unchanging(dict[str, float]):
 
     __delitem__ = __ior__ = update = setdefault = pop = popitem = clear = __setitem__  # type: ignore[assignment]
 
-    def __reduce__(self) -> tuple[type, tuple[dict[str, float]]]:
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+    def __reduce__(self) -> tuple[Callable[..., _Unchanging], tuple[dict[str, float]]]:
         """Copies and pickles are built whole, not key by key."""
-        return _Unchanging, (dict(self),)
+        return _Unchanging.of, (dict(self),)
 
 
 @dataclass(frozen=True)
@@ -65,7 +82,7 @@ class Rates:
             raise BrodmannError(f"Expected layers to be a dictionary of names and rates, got {self.layers!r}.")
         for name, rate in self.layers.items():
             check_real(**{f"the rate of '{name}'": rate})
-        object.__setattr__(self, "layers", _Unchanging(self.layers))
+        object.__setattr__(self, "layers", _Unchanging.of(self.layers))
 
     def of_areas(self, *, beside_learned: bool, scale_free: bool, grown: bool) -> float:
         """Returns the rate of the areas' own parts in a layer.
