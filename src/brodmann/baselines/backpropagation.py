@@ -15,19 +15,18 @@ from ..checks import check_dtype, check_input, check_real, check_switch, check_t
 from ..errors import BrodmannError, CheckpointError
 from ..files import as_json, read_tensors, write_tensors
 from ..layer import Observer
-from ..losses.adapters import HoldsLoss
 from ..losses.builtin import Loss
 from ..losses.error import check_derivative, error_and_loss
 from ..losses.facts import one_number
+from ..network.body_with_loss import BodyWithLoss
 from ..network.divergence import check_loss
 from ..network.files import describe_loss, described_loss, load_whole
-from ..network.learning import check_alone
 from ..several import Several, check_batch, of_each
 from ..updates import SGD, RuleOptimizer, UpdateRule, groups_of, update_rule
 from .twins import twin_body
 
 
-class Backpropagation(HoldsLoss):
+class Backpropagation(BodyWithLoss):
     """The twin of `mlp`, `residual_mlp` or `convnet`, trained by autograd, without areas.
 
     Every map starts at full size, even the readout, which the builders start at a tenth: backpropagation gains nothing
@@ -117,60 +116,17 @@ class Backpropagation(HoldsLoss):
             check_dtype(x, self.dtype)
             raise
 
-    def learn(
-        self,
-        x: Tensor,
-        target: Several,
-        weight: Tensor | None = None,
-        *,
-        lr: float | None = None,
-        observe: Observer | None = None,
-    ) -> Tensor:
-        """Makes one step of the optimiser, as `Network.learn` one of the network; nothing is observed.
-
-        Returns:
-            The loss before the step, a scalar tensor without a graph.
-
-        Raises:
-            BrodmannError: The batch is empty, x or a target does not fit, there is not a weight for each sample, the
-                learning rate or a weight is negative, or autograd waits for an error of x, which `learn_with_error`
-                returns.
-            DivergenceError: The loss or its derivative is not finite; nothing has moved then. This is checked only on
-                the CPU.
-        """
-        return self.learn_with_output(x, target, weight, lr=lr)[0]
-
-    def learn_with_output(
-        self,
-        x: Tensor,
-        target: Several,
-        weight: Tensor | None = None,
-        *,
-        lr: float | None = None,
-        observe: Observer | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """As `learn`; returns the loss and the output that it was computed from, both from before the step."""
-        check_alone(x)
-        loss, output, _ = self._step(x, target, weight, lr, sends_down=False)
-        return loss, output
-
-    def learn_with_error(
-        self,
-        x: Tensor,
-        target: Several,
-        weight: Tensor | None = None,
-        *,
-        lr: float | None = None,
-        observe: Observer | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """As `learn`; returns the loss and ``dL/dx``, shaped like x, from before the step."""
-        loss, _, error = self._step(x, target, weight, lr, sends_down=True)
-        return loss, torch.zeros_like(x) if error is None else error  # of a loss that does not depend on the output
-
     def _step(
-        self, x: Tensor, target: Several, weight: Tensor | None, lr: float | None, *, sends_down: bool
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Makes a step, see `learn`; returns loss, output, and the error of x if it is to be sent down."""
+        self,
+        x: Any,
+        target: Several,
+        weight: Tensor | None,
+        lr: float | None,
+        observe: Observer | None,
+        *,
+        with_error: bool,
+    ) -> tuple[Tensor, Tensor, Any]:
+        """Makes a step of the optimiser; nothing is observed."""
         rate = self.lr if lr is None else lr
         check_real(lr=rate)
         check_tensors(x=x)
@@ -178,7 +134,7 @@ class Backpropagation(HoldsLoss):
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         with torch.inference_mode(False), torch.enable_grad():
-            x = as_leaf(x) if sends_down else ordinary(x).detach()
+            x = as_leaf(x) if with_error else ordinary(x).detach()
             targets, weight = of_each(ordinary, target), None if weight is None else ordinary(weight)
             self.optimiser.zero_grad()  # first: else the forward pass needs its memory beside that of gradients
             output = self._dropping_out(x) if self.design["dropout"] else self(x)
@@ -196,7 +152,8 @@ class Backpropagation(HoldsLoss):
                 check_derivative(loss, [output.grad])
             if rate:  # else the optimiser would take the gradient into its moments
                 self.optimiser.step()
-        return loss, output.detach(), x.grad
+        # A loss need not depend on the output.
+        return loss, output.detach(), torch.zeros_like(x) if with_error and x.grad is None else x.grad
 
     def _dropping_out(self, x: Tensor) -> Tensor:
         """Computes the output in training mode, which takes as long to switch on and off as a small step."""

@@ -191,16 +191,6 @@ def as_loss(loss: Any) -> Loss:
     return OwnLoss(loss, alone=two, weighted=weighted)
 
 
-class HoldsLoss(nn.Module):
-    """A module whose ``loss`` may be whatever `as_loss` takes, whenever it is assigned."""
-
-    loss: Loss
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Sets an attribute; a loss is converted by `as_loss` first."""
-        super().__setattr__(name, as_loss(value) if name == "loss" else value)  # type: ignore[arg-type]
-
-
 def _ignored(loss: Callable[..., Tensor]) -> int | None:
     if isinstance(loss, nn.Module):
         return getattr(loss, "ignore_index", None)

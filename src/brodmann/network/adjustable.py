@@ -11,15 +11,15 @@ from ..errors import BrodmannError, unknown_name
 from ..held import Held
 from ..layer import Layer, replace_rule_throughout, rule_throughout
 from ..layer_names import is_within
-from ..losses.adapters import HoldsLoss
 from ..losses.builtin import Loss
 from ..rates import Rates
 from ..routing import Router
 from ..updates import UpdateRule
+from .body_with_loss import BodyWithLoss
 from .learning_layers import check_names, learning_layers
 
 
-class Adjustable(HoldsLoss):
+class Adjustable(BodyWithLoss):
     """A body of layers, and settings that may be replaced between steps."""
 
     body = Held[Layer]()

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from ..autograd import autocast_off, unrecorded
@@ -42,11 +41,7 @@ class Pending(NamedTuple):
 
 
 class Learning(Adjustable):
-    """A body of layers that makes steps: forward pass, error of the output, error pass.
-
-    Attributes:
-        lr: Learning rate unless a call gives one.
-    """
+    """A body of layers that makes steps: forward pass, error of the output, error pass."""
 
     def __init__(self, body: Layer, loss: Loss | None, lr: float, rates: Rates | None, clip: float | None) -> None:
         """Takes the layers, the loss and the settings of a step, see `Network`."""
@@ -56,88 +51,6 @@ class Learning(Adjustable):
         self._direct = [name for name, path in paths if path.from_output]
         self._recruiting = [router for _, router in routers(self) if isinstance(router, Recruiting)]
         self._changes = Changes()
-
-    def learn(
-        self,
-        x: Several,
-        target: Several,
-        weight: Tensor | None = None,
-        *,
-        lr: float | None = None,
-        observe: Observer | None = None,
-    ) -> Tensor:
-        """Makes one step on one mini-batch; takes any DataLoader batch as ``network.learn(*batch)``.
-
-        Args:
-            x: (batch, ..., in), or several such tensors, see `forward`.
-            target: What the loss compares with: classes (batch, ...) int64 for `CrossEntropy`, real values shaped like
-                the output for `MeanSquaredError`, either for `SumOfSquares`. A loss of your own may ask for several
-                tensors (batch, ...), as a tuple or a dictionary.
-            weight: Weight of each sample, or of each target if a sample has several, (batch, ...); or None. A sample
-                of weight 0 contributes no gradient and recruits no area. Its area still counts as chosen, so decay, and
-                what else a rule does without a gradient, applies there, and routers count the sample for their balance
-                and as evidence of conflict.
-            lr: Learning rate of this step. Default the network's own. At 0 nothing moves, not even a partition.
-            observe: Called by every `AreaLinear`, `Product` and `TiedProduct` with itself and the error that arrives,
-                see `Context`.
-
-        Returns:
-            The loss before the step, a scalar tensor without a graph.
-
-        Raises:
-            BrodmannError: The batch is empty, a shape or a target does not fit, the learning rate is negative, or
-                autograd waits for an error of x, which `learn_with_error` returns.
-            DivergenceError: The loss or its derivative is not finite, for example because a sample holds NaN. Nothing
-                has moved then. This is checked only on the CPU: elsewhere it would make every step wait for the device.
-                Inputs that the loss never sees, such as pixels that no patch holds, are not looked at. With `RLS` it is
-                also raised if the inputs of a layer are too large to be distinguished: layers above it have moved then.
-        """
-        loss, _ = self.learn_with_output(x, target, weight, lr=lr, observe=observe)
-        return loss
-
-    def learn_with_output(
-        self,
-        x: Several,
-        target: Several,
-        weight: Tensor | None = None,
-        *,
-        lr: float | None = None,
-        observe: Observer | None = None,
-    ) -> tuple[Tensor, Any]:
-        """As `learn`; returns the loss and the output that it was computed from, both from before the step."""
-        check_alone(x)
-        loss, output, _ = self._step(x, target, weight, lr, observe)
-        return loss, output
-
-    def learn_with_error(
-        self,
-        x: Tensor,
-        target: Several,
-        weight: Tensor | None = None,
-        *,
-        lr: float | None = None,
-        observe: Observer | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """As `learn`; returns the loss and ``dL/dx`` as the feedback sees it, shaped like x, from before the step.
-
-        ``x.backward(error)`` passes it to autograd, which then trains what x comes from. Routes send no error down.
-
-        Raises:
-            BrodmannError: As `learn`, or the body computes no error of its input, for example because its lowest layer
-                has no feedback. Nothing has moved then, unless a layer of your own returns none and does not say so.
-        """
-        if not (isinstance(x, Tensor) and x.is_floating_point() and self.body.sends_down):
-            raise BrodmannError(
-                "This body sends no error down to its input: build it with lowest=False, or give its lowest layer a "
-                "feedback path. Whole numbers have none, and neither do several inputs."
-            )
-        loss, _, error = self._step(x, target, weight, lr, observe)
-        if error is None:  # from a user-defined layer whose sends_down says otherwise
-            raise BrodmannError(
-                "The lowest layer of this body returned no error from `learn`, although it sends one down: return it "
-                "there, or set sends_down = False in its class. The step was made."
-            )
-        return loss, error
 
     @unrecorded
     def trace(
@@ -180,11 +93,28 @@ class Learning(Adjustable):
 
     @unrecorded
     def _step(
-        self, x: Several, target: Several, weight: Tensor | None, lr: float | None, observe: Observer | None
+        self,
+        x: Several,
+        target: Several,
+        weight: Tensor | None,
+        lr: float | None,
+        observe: Observer | None,
+        *,
+        with_error: bool,
     ) -> tuple[Tensor, Any, Any]:
-        """Makes a step, see `learn`; returns loss, output, and the error of x, None if nothing sends one down."""
+        if with_error and not (isinstance(x, Tensor) and x.is_floating_point() and self.body.sends_down):
+            raise BrodmannError(
+                "This body sends no error down to its input: build it with lowest=False, or give its lowest layer a "
+                "feedback path. Whole numbers have none, and neither do several inputs."
+            )
         pending, error, loss = self.forward_pass(x, target, weight, lr, observe)
-        return loss, pending.output, self.error_pass(pending, error)
+        below = self.error_pass(pending, error)
+        if with_error and below is None:  # from a user-defined layer whose sends_down says otherwise
+            raise BrodmannError(
+                "The lowest layer of this body returned no error from `learn`, although it sends one down: return it "
+                "there, or set sends_down = False in its class. The step was made."
+            )
+        return loss, pending.output, below
 
     @unrecorded
     def forward_pass(
@@ -299,13 +229,3 @@ class Learning(Adjustable):
         With several outputs, one that the loss leaves out has an error of 0.
         """
         return error_and_loss(self.loss, output, target, weight)
-
-
-def check_alone(x: Several) -> None:
-    """Raises if autograd waits for an error of samples, which a step would not return."""
-    if torch.is_grad_enabled() and any(getattr(part, "requires_grad", False) for part in parts_in(x)):
-        raise BrodmannError(
-            "x requires a gradient, which this call would not compute: to train what x comes from, write "
-            "`loss, error = network.learn_with_error(x, target)` and `x.backward(error)`; otherwise give it "
-            "x.detach()."
-        )

@@ -23,8 +23,8 @@ from ..routing import Recruiting
 from ..several import Several, check_batch, of_each, parts_in, rows_of, sample_count
 from .adjustable import routers
 from .agreement import DONE, Agreement, Report, shares_of
+from .body_with_loss import check_alone
 from .files import describe_loss
-from .learning import check_alone
 from .network import Network, check_network
 
 BATCHES = ("whole", "own")
