@@ -443,6 +443,17 @@ def test_the_error_of_an_input_comes_with_the_step_that_learn_makes() -> None:
     assert all(torch.equal(value, twin.state_dict()[name]) for name, value in network.state_dict().items())
 
 
+@pytest.mark.parametrize("make", [lambda: Network(mlp(5, 3, width=6)), lambda: Backpropagation(5, 3, width=6)])
+def test_a_body_is_not_replaced(make: Any) -> None:
+    """Rates, learning rate and optimiser would be those of the old one."""
+    learner = make()
+    with pytest.raises(BrodmannError, match=f"^A {type(learner).__name__} keeps the body .* build another"):
+        learner.body = make().body
+    before = learner.body
+    learner.body = learner.body.double()
+    assert learner.body is before
+
+
 def test_a_body_without_an_error_for_its_input_says_how_to_get_one() -> None:
     network, x, y = Network(mlp(5, 3, width=4, areas=2)), torch.randn(8, 5), torch.randint(0, 3, (8,))
     before = copy.deepcopy(network.state_dict())

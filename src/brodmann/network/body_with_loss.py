@@ -27,8 +27,20 @@ class BodyWithLoss(nn.Module):
     loss: Loss
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Sets an attribute; a loss is converted by `as_loss` first."""
-        super().__setattr__(name, as_loss(value) if name == "loss" else value)  # type: ignore[arg-type]
+        """Sets an attribute; a loss is converted by `as_loss` first, and the body stays.
+
+        Raises:
+            BrodmannError: The body is replaced. The learning rate, and what else is known of it, would be another's.
+        """
+        if name == "loss":
+            value = as_loss(value)
+        elif name == "body" and self._modules.get("body", value) is not value:
+            kind = type(self).__name__
+            raise BrodmannError(
+                f"A {kind} keeps the body that it was built with, to which its learning rate and other settings "
+                f"belong: build another {kind} for another body."
+            )
+        super().__setattr__(name, value)
 
     def learn(
         self,
