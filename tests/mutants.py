@@ -175,6 +175,7 @@ MUTANTS = [
     ("kernels/forward.h", "to[o] += from[o]", "to[o] += from[item.begin]", "what stands beside another output"),
     ("kernels/error.h", "lay_out<V>(weight + (o + k) * inputs + i", "lay_out<V>(weight + k * inputs + i", "the weights of other outputs"),
     ("kernels/groups.py", "return Groups.of(self.of_rows, self.areas, self.apart.union(areas))", "return self", "protected areas that move"),
+    ("kernels/groups.py", "Groups.of(self.of_rows, self.areas) if self.apart else self", "self", "products that leave rows out"),
     ("kernels/update.h", "anchored(from[r] + i)", "anchored(from[r])", "the inputs of the first tile"),
     ("kernels/update.h", "outputs + begin + o;", "outputs + begin;", "the delta of another output"),
     ("kernels/update.h", "errors[r] = delta + groups.row(first + r) * outputs", "errors[r] = delta + (first + r) * outputs", "the deltas of other rows"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brodmann import SGD, AreaLinear
+from brodmann import SGD, AreaLinear, BrodmannError
 from brodmann.areas import Slab
 from brodmann.kernels import Groups, Served, library, pure
 from brodmann.kernels.native import Native
@@ -64,6 +67,26 @@ def test_a_slab_of_one_serves_all_rows_whatever_their_areas() -> None:
         slab.add_error(below, delta, rows)
         slab.learn(delta, x, rows, 0.1, 0.0)
         found.append((slab.product(x, rows), below, slab.value))
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("apart", [{1}, {0, 1, 2}])
+@pytest.mark.parametrize("number", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("compiled", [pytest.param(True, marks=needs_kernels), False])
+def test_rows_that_learning_leaves_out_compute_like_all_others(
+    compiled: bool, number: torch.dtype, apart: set[int]
+) -> None:
+    case = case_of([9, 40, 3], 64, 40, number)
+    with nullcontext() if compiled else library.switched_off():
+        groups = Groups.of(case.area, case.areas)
+        found = []
+        for rows in (groups, groups.without(apart)):
+            slab, below = Slab(case.weight, SGD(), case.bias), torch.zeros_like(case.x)
+            slab.add_error(below, case.delta, rows, case.slot)
+            found.append((slab.product(case.x, rows, case.slot), below))
+        with pytest.raises(BrodmannError, match=r"Expected areas from 0 to 2, got \[3\]."):
+            groups.without({3})
     for one, other in zip(*found, strict=True):
         assert torch.equal(one, other)
 

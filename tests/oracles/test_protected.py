@@ -14,6 +14,7 @@ from torch import Tensor
 
 from brodmann import SGD, Adam, BrodmannError, Network, Rates, mlp, residual_mlp, stream_mlp
 from brodmann.areas import AreaMap
+from brodmann.feedback import Feedback, Shape, Signal
 from brodmann.network import routers
 from brodmann.routing import Conflict
 from brodmann.routing.conflict import SIZE
@@ -21,12 +22,33 @@ from brodmann.telemetry import area_choices
 from brodmann.training import Schedule, Trainer
 from brodmann.updates import Factors
 
+
+class Predicting(Feedback):
+    """Each area's map learns to predict errors, beside those of all rows: its products are of protected areas too."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.guess = AreaMap(shape.areas, shape.stored(shape.draw()), None, shape.update)
+
+    def error(self, signal: Signal) -> Tensor:
+        below = torch.zeros_like(signal.x)
+        self.guess.add_error(below, signal.delta, signal.groups)
+        return below
+
+    def learn(self, signal: Signal, lr: float, decay: float, area_lr: float, area_decay: float) -> None:
+        guessed = self.guess.product(signal.x, signal.groups)
+        self.guess.learn(guessed - guessed.mean(0) - signal.delta, signal.x, signal.groups, area_lr, area_decay)
+
+
 X, Y = torch.randn(60, 5, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 3
 NETWORKS: dict[str, Any] = {
     "one route": lambda **options: mlp(5, 3, width=6, areas=4, **options),
     "a route in each layer": lambda **options: mlp(5, 3, width=6, areas=4, routing="layer", **options),
     "feedback per area": lambda **options: residual_mlp(
         5, 3, depth=4, width=6, areas=4, feedback="kolen-pollack-per-area", **options
+    ),
+    "feedback that multiplies as it learns": lambda **options: mlp(
+        5, 3, width=6, areas=4, feedback=Predicting, **options
     ),
     "pooled": lambda **options: mlp(5, 3, width=6, areas=4, pooling=0.1, **options),
 }

@@ -147,13 +147,13 @@ class Slab(nn.Module):
         Returns:
             (rows, out).
         """
-        served, weight = self._served(groups, slot, None, x), self.value
+        served, weight = self._served(groups.complete, slot, None, x), self.value
         bias = None if self.bias is None else self.bias.value
         return operations(weight, x).forward(weight, bias, served, x, beside=beside)
 
     def add_error(self, below: Tensor, delta: Tensor, groups: Groups, slot: Tensor | None = None) -> None:
         """Adds ``delta value[s]`` to ``below`` in place: delta (rows, out), below (rows, in)."""
-        served, weight = self._served(groups, slot, delta, below), self.value
+        served, weight = self._served(groups.complete, slot, delta, below), self.value
         operations(weight, delta).add_error(weight, served, delta, below)
 
     def learn(

@@ -2,7 +2,8 @@
 //
 // A batch of N rows is grouped by area: group k owns the rows order[bounds[k]] .. order[bounds[k + 1] - 1] and the
 // weights of slot slots[present[k]]. Rows are read where they lie; the update of many rows copies them, block
-// by block, and pairs of bfloat16 are made anew.
+// by block, and pairs of bfloat16 are made anew. An update may leave rows out, which then come last in the order; forward
+// and error may not.
 //
 //   x      (N, I)      input          weight  (S, O, I)   one map per slot, storage type W
 //   delta  (N, O)      error at z     bias    (S, O)

@@ -97,8 +97,19 @@ class Groups:
         return Groups.single(len(area), area.device) if self.areas == 1 else Groups.of(area, self.areas)
 
     def without(self, areas: Collection[int]) -> Groups:
-        """Returns the groups of all other areas: the rows of these stay where they lie, and belong to no group."""
+        """Returns the groups of all other areas: the rows of these stay where they lie, and belong to no group.
+
+        Raises:
+            BrodmannError: There is no such area.
+        """
+        if not all(0 <= area < self.areas for area in areas):
+            raise BrodmannError(f"Expected areas from 0 to {self.areas - 1}, got {sorted(areas)}.")
         return Groups.of(self.of_rows, self.areas, self.apart.union(areas))
+
+    @property
+    def complete(self) -> Groups:
+        """The groups of all areas, also of those that `without` left out: what computes needs every row."""
+        return Groups.of(self.of_rows, self.areas) if self.apart else self
 
     @property
     def of_rows(self) -> Tensor:

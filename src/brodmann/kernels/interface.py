@@ -96,7 +96,7 @@ class Operations(ABC):
         Args:
             weight: (slots, out, in).
             bias: (slots, out), or None.
-            served: The rows by the slots that serve them.
+            served: The rows by the slots that serve them. None is left out, see `Groups.complete`; likewise below.
             x: (rows, in).
             beside: (rows, out), which stays as it is. Default None: nothing is added.
 
@@ -124,7 +124,7 @@ class Operations(ABC):
         Args:
             rule: How a weight moves.
             targets: Weights of equal shape that receive the same factors; no other slot of them changes.
-            served: The rows by the slots that serve them.
+            served: The rows by the slots that serve them; some may be left out.
             delta: (rows, out).
             x: (rows, in).
             bias: Biases (slots, out) that move as well, by the sum of ``delta[n]``.
