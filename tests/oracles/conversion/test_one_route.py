@@ -108,6 +108,17 @@ class Flat(nn.Module):
         return self.two(torch.relu(self.one(x.reshape(-1, 6)))).view(x.shape)
 
 
+class Pointwise(nn.Module):
+    """A map of all channels at every step of a sequence."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.map(x.transpose(1, 2).reshape(-1, 3)).view(-1, 5, 3).transpose(1, 2)
+
+
 @pytest.mark.parametrize(
     ("part", "shape", "chooses"),
     [
@@ -115,7 +126,9 @@ class Flat(nn.Module):
         (Flat(), (5, 6), (8 * 5, 6)),
         (nn.TransformerEncoderLayer(6, 2, 8, dropout=0.0, batch_first=True), (5, 6), (8 * 5, 6)),
         (Convolutions(), (3, 4, 4), (8, 48)),  # each image
+        (nn.Linear(6, 6), (4, 5, 6), (8, 120)),
         (nn.Conv1d(3, 3, 3, padding=1), (3, 5), (8, 15)),  # each sequence
+        (Pointwise(), (3, 5), (8, 15)),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else None,
 )

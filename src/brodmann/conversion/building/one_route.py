@@ -24,7 +24,7 @@ class OneRoute:
         module: Name of the module, as the model has it.
         steps: Its steps, in their order.
         source: Name of the value that comes to it.
-        output: The last of them, whose value leaves it.
+        output: The one of them whose value leaves it.
     """
 
     module: str
@@ -84,8 +84,7 @@ def in_modules(computation: Computation, choices: Choices) -> list[Step | OneRou
             modules.setdefault(name, []).append(step)
     last = {steps[-1].name: _one_route(name, steps, computation) for name, steps in modules.items()}
     inside = {step.name for steps in modules.values() for step in steps}
-    parts = (last.get(step.name, step) for step in computation.steps if step.name in last or step.name not in inside)
-    return list(parts)
+    return [last.get(step.name, step) for step in computation.steps if step.name in last or step.name not in inside]
 
 
 def _one_route(module: str, steps: Sequence[Step], computation: Computation) -> OneRoute:
