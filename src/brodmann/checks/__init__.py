@@ -3,7 +3,7 @@
 from .callables import binds, check_registered, check_settings, signature_of, unwrapped
 from .names import listed
 from .numbers import check_finite, check_memory, check_positive, check_real, check_share, check_switch, check_whole
-from .own_methods import changes_of, check_sent, check_unmodified
+from .own_methods import TRUSTED, Unmodified, changes_of, check_sent
 from .tensors import (
     MisfitError,
     all_finite,
@@ -20,7 +20,9 @@ from .tensors import (
 )
 
 __all__ = [
+    "TRUSTED",
     "MisfitError",
+    "Unmodified",
     "all_finite",
     "all_in",
     "binds",
@@ -39,7 +41,6 @@ __all__ = [
     "check_share",
     "check_switch",
     "check_tensors",
-    "check_unmodified",
     "check_weights",
     "check_whole",
     "form_of",

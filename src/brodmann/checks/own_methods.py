@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import Any
 
 from torch import Tensor
 
 from ..errors import BrodmannError, DivergenceError
+from ..recording.nested import leaves
 from .tensors import all_finite
 
 
@@ -25,19 +27,37 @@ def check_sent(method: str, sent: Iterable[Any], given: Iterable[Any]) -> None:
         )
 
 
-def changes_of(tensors: Iterable[Any]) -> list[int]:
-    """Returns how often each tensor was changed in place, as PyTorch counts; what it does not count is left out."""
-    return [part._version for part in tensors if isinstance(part, Tensor) and not part.is_inference()]
+def changes_of(given: Iterable[Any]) -> list[int]:
+    """Returns how often each tensor was changed in place, as PyTorch counts; what it does not count is left out.
+
+    Tensors may lie in lists, tuples and dictionaries.
+    """
+    tensors = (part for part in leaves([*given]) if isinstance(part, Tensor))
+    return [tensor._version for tensor in tensors if not tensor.is_inference()]
 
 
-def check_unmodified(method: str, given: Iterable[Any], before: list[int]) -> None:
-    """Checks that a user-defined method has not changed what it was given since `changes_of` returned ``before``.
+class Unmodified:
+    """Checks that a user-defined method, which is called inside the block, changes nothing in place that it is given.
 
     Raises:
-        BrodmannError: It has. The layer would learn from other numbers than came to it.
+        BrodmannError: It does. The layer would learn from other numbers than came to it.
     """
-    if changes_of(given) != before:
-        raise BrodmannError(
-            f"{method} changed in place what it was given, which others read after it: work on a copy, as in "
-            "x = x - mean or x = x.clone()."
-        )
+
+    def __init__(self, method: str, given: Iterable[Any]) -> None:
+        """Takes the name of the method, and what others read after it, as for `changes_of`."""
+        self._method, self._given, self._before = method, given, changes_of(given)
+
+    def __enter__(self) -> None:
+        """Does nothing."""
+
+    def __exit__(self, failure: object, *_: object) -> None:
+        """Looks again, unless the method failed."""
+        if failure is None and changes_of(self._given) != self._before:
+            raise BrodmannError(
+                f"{self._method} changed in place what it was given, which others read after it: work on a copy, as in "
+                "x = x - mean or x = x.clone()."
+            )
+
+
+TRUSTED = nullcontext()
+"""In the place of `Unmodified` around methods of this package."""

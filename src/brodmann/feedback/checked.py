@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checks import changes_of, check_sent, check_unmodified, form_of
+from ..checks import TRUSTED, Unmodified, check_sent, form_of
 from ..errors import BrodmannError, lacks_memory
 from ..generators import Draws
 from ..origin import is_ours, package_of
@@ -116,10 +116,10 @@ def _check_form(matrix: Any, form: tuple[int, int], weight: Tensor | None, name:
 
 def error_below(feedback: Feedback, signal: Signal) -> Tensor:
     """Returns the error below, (rows, in), once checked: a reshape would take any tensor of as many numbers."""
-    x, name = signal.x, type(feedback).__name__
-    before = [] if is_ours(feedback) else changes_of(signal.tensors())
+    x, name, ours = signal.x, type(feedback).__name__, is_ours(feedback)
     try:
-        below: Any = feedback.error(signal)
+        with TRUSTED if ours else Unmodified(f"{name}.error", signal):
+            below: Any = feedback.error(signal)
     except (RuntimeError, AttributeError) as error:  # from a user-defined path
         if lacks_memory(error):
             raise
@@ -128,15 +128,12 @@ def error_below(feedback: Feedback, signal: Signal) -> Tensor:
         ) from error
     if not isinstance(below, Tensor) or below.shape != x.shape or below.dtype != x.dtype:
         raise BrodmannError(f"{name}.error should return the error below, {form_of(x)}, got {form_of(below)}.")
-    if not is_ours(feedback):
-        check_unmodified(f"{name}.error", signal.tensors(), before)
+    if not ours:
         replayed(check_sent, f"{name}.error", [below], [x, signal.delta])
     return below
 
 
 def let_learn(feedback: Feedback, signal: Signal, lr: float, decay: float, area_lr: float, area_decay: float) -> None:
     """Lets a path learn, see `Feedback.learn`; raises if a user-defined one changes the signal."""
-    before = [] if is_ours(feedback) else changes_of(signal.tensors())
-    feedback.learn(signal, lr, decay, area_lr, area_decay)
-    if not is_ours(feedback):
-        check_unmodified(f"{type(feedback).__name__}.learn", signal.tensors(), before)
+    with TRUSTED if is_ours(feedback) else Unmodified(f"{type(feedback).__name__}.learn", signal):
+        feedback.learn(signal, lr, decay, area_lr, area_decay)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from ..areas import AreaMap, Slab, map_of_parts
 from ..kernels import Groups
 from ..processes import Processes
 from ..routing import weights_of_rows
-from ..several import of_each, parts_in
+from ..several import of_each
 from ..updates import check_counts, counted
 
 
@@ -116,8 +116,3 @@ class Signal(NamedTuple):
         weight = weights_of_rows(weight, len(self.x))
         x, delta, part_delta = counted(weight, self.x, self.delta, self.part_delta)
         return self._replace(x=x, delta=delta, part_delta=part_delta)
-
-    def tensors(self) -> list[Any]:
-        """Returns what others read after a path: the layer's rows and errors, and the user's output and target."""
-        targets = [] if self.target is None else parts_in(self.target)
-        return [self.x, self.delta, self.part_delta, self.output_error, self.output, *targets]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ..checks import changes_of, check_sent, check_unmodified, form_of
+from ..checks import Unmodified, check_sent, form_of
 from ..errors import BrodmannError
 from ..origin import is_ours
 from ..recording import replayed
@@ -42,17 +42,15 @@ def trace_of(layer: Any, x: Any, context: Context) -> tuple[Any, Any]:
     Raises:
         BrodmannError: A user-defined layer returned something else, or changed in place what came to it.
     """
-    own = not is_ours(layer)
-    before = changes_of(parts_in(x)) if own else []
-    traced = layer.trace(x, context)
+    if is_ours(layer):
+        return layer.trace(x, context)
+    name = f"{type(layer).__name__}.trace"
+    with Unmodified(name, [x]):
+        traced = layer.trace(x, context)
     if not isinstance(traced, tuple) or len(traced) != 2:
         raise BrodmannError(
-            f"{type(layer).__name__}.trace should return the output and what `learn` must remember, (y, trace), got "
-            f"{type(traced).__name__}."
+            f"{name} should return the output and what `learn` must remember, (y, trace), got {type(traced).__name__}."
         )
-    if not own:
-        return traced
-    check_unmodified(f"{type(layer).__name__}.trace", parts_in(x), before)
     return traced[0], Checked(traced[1], [form_of(part) if _is_real(part) else None for part in parts_in(x)])
 
 
@@ -66,15 +64,13 @@ def error_through(layer: Any, trace: Any, error: Any, context: Context) -> Any:
     """
     if not isinstance(trace, Checked):
         return layer.learn(trace, error, context)
-    name, errors = f"{type(layer).__name__}.learn", parts_in(error)
-    given = [*errors, context.output_error, context.output, context.weight, *parts_in(context.target)]
-    before = changes_of(given)
-    below = layer.learn(trace.trace, error, context)
-    check_unmodified(name, given, before)
+    name = f"{type(layer).__name__}.learn"
+    with Unmodified(name, [error, context.output_error, context.output, context.weight, context.target]):
+        below = layer.learn(trace.trace, error, context)
     if below is not None:
         sent = parts_in(below) if len(trace.forms) > 1 else (below,)
         _check_forms(name, sent, trace.forms)
-        replayed(check_sent, name, sent, errors)
+        replayed(check_sent, name, sent, parts_in(error))
     return below
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from torch import Tensor
 
-from ..checks import changes_of, check_unmodified
+from ..checks import Unmodified
 from ..processes import Processes
 from ..rates import Rates
 from ..routing import Route
@@ -76,9 +76,8 @@ class Context(NamedTuple):
             BrodmannError: The observer has changed the error in place.
         """
         if self.observe is not None:
-            before = changes_of((error,))
-            self.observe(layer, error)
-            check_unmodified("The observer of errors", (error,), before)
+            with Unmodified("The observer of errors", (error,)):
+                self.observe(layer, error)
         return self.clipped(error)
 
     def clipped(self, error: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 from torch import Tensor, nn
 
 from ..areas import AreaMap
-from ..checks import changes_of, check_unmodified
+from ..checks import TRUSTED, Unmodified
 from ..errors import BrodmannError
 from ..feedback import Feedback
 from ..layer import Context, Layer
@@ -54,11 +54,9 @@ class Steering(NamedTuple):
         """
         router, rate = self.router, context.lr_of(self.layer, "projection")
         for route in routes:
-            given = (route.x, context.weight)
-            before = [] if is_ours(router) else changes_of(given)
-            router.learn(route, rate, context.weight)
-            if not is_ours(router):
-                check_unmodified(f"{type(router).__name__}.learn", given, before)
+            given = route.x, context.weight
+            with TRUSTED if is_ours(router) else Unmodified(f"{type(router).__name__}.learn", given):
+                router.learn(route, rate, context.weight)
             if router.conflict is not None:
                 replayed(self._split_where_in_conflict, router.conflict, moves=True)  # by the recording of a step, too
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..autograd import as_leaf, ordinary
-from ..checks import all_finite, changes_of, check_unmodified, form_of
+from ..checks import TRUSTED, Unmodified, all_finite, form_of
 from ..errors import BrodmannError, DivergenceError
 from ..origin import is_ours
 from ..recording import replayed
@@ -32,12 +32,12 @@ def error_and_loss(loss: Loss, output: Several, target: Several, weight: Tensor 
     check_single(loss, output, target)
     exact = getattr(loss, "value_and_error", None)
     if exact is not None:
-        before = [] if is_ours(loss) else changes_of(parts_in(output))
-        with torch.no_grad():
+        ours = is_ours(loss)
+        watch = TRUSTED if ours else Unmodified(f"{name_of_loss(loss)}.value_and_error", [output])
+        with torch.no_grad(), watch:
             value, error = exact(output, target, weight)
         value = one_number(value)
-        if not is_ours(loss):
-            check_unmodified(f"{name_of_loss(loss)}.value_and_error", parts_in(output), before)
+        if not ours:
             _check_own(loss, error, output, value)
         return error, value
     with torch.inference_mode(False), torch.enable_grad():

@@ -236,8 +236,8 @@ def length_of(u: Tensor) -> Tensor:
 
 
 def check_cells(name: str, cell: Tensor, cells: int) -> None:
-    """Raises a `BrodmannError` unless cells (rows,), chosen by the router of this name, are from 0 to cells - 1."""
+    """Raises a `BrodmannError` unless cells (rows,), which a method of this name returned, are from 0 to cells - 1."""
     if not all_in(cell, 0, cells - 1):
         raise BrodmannError(
-            f"{name}.choose should return cells from 0 to {cells - 1}, got {int(cell.min())} to {int(cell.max())}."
+            f"{name} should return cells from 0 to {cells - 1}, got {int(cell.min())} to {int(cell.max())}."
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..checks import all_finite, changes_of, check_unmodified
+from ..checks import Unmodified, all_finite, changes_of
 from ..errors import BrodmannError, DivergenceError, warn
 from ..origin import is_ours
 from .rule import Factors, UpdateRule
@@ -34,9 +34,9 @@ def apply_rule(
     name, given = type(rule).__name__, tuple(state.values())
     watched = (weight, *given) if lr > 0 and not weight.is_inference() else ()
     read = (factors.delta, factors.x) if lr > 0 else ()
-    before, read_before = changes_of(watched), changes_of(read)
-    returned: object = rule.apply(weight, state, factors, lr, decay)
-    check_unmodified(f"{name}.apply", read, read_before)
+    before = changes_of(watched)
+    with Unmodified(f"{name}.apply", read):
+        returned: object = rule.apply(weight, state, factors, lr, decay)
     if returned is not None and returned is not weight:
         raise BrodmannError(f"{name}.apply should change the weight in place and return nothing.")
     if len(state) != len(given) or any(now is not old for now, old in zip(state.values(), given, strict=True)):
