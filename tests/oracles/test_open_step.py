@@ -83,7 +83,7 @@ CHANGES = {
     "memory for all areas": lambda network, x, y: network.allocate(),
     "a split": lambda network, x, y: network.body.split(0),
     "a tensor that was replaced": lambda network, x, y: network.load_state_dict(network.state_dict(), assign=True),
-    "a layer that was replaced": lambda network, x, y: setattr(network, "body", deepcopy(network.body)),
+    "a layer that was replaced": lambda network, x, y: setattr(network.body, "body", deepcopy(network.body.body)),
 }
 
 
