@@ -69,8 +69,7 @@ def check_error(error: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> No
     if not isinstance(error, Tensor) or error.shape != shape or error.dtype != dtype:
         check_tensors(error=error)
         raise BrodmannError(
-            f"Expected an error of shape {tuple(shape)} and {dtype}, like the output, got {tuple(error.shape)} "
-            f"{error.dtype}."
+            f"Expected an error of shape {tuple(shape)} and {dtype}, like the output, got {form_of(error)}."
         )
 
 

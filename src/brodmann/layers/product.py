@@ -93,7 +93,3 @@ class Product(Weights):
         below, gradient = self.pulled_back(self.operation, trace, error, down=self.sends_down)
         self.hand_over(gradient, context)
         return (below, *(None for _ in trace.others)) if trace.others else below
-
-    def extra_repr(self) -> str:
-        """Shown by print(network)."""
-        return f"{self.form}, {self.update_rule}"

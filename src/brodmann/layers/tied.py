@@ -68,10 +68,6 @@ class TiedWeights(Weights):
         """Moves by the gradient, of W's shape, which `TiedProduct` layers computed from clipped errors."""
         self.hand_over(error, context)
 
-    def extra_repr(self) -> str:
-        """Shown by print(network)."""
-        return f"{self.form}, {self.update_rule}"
-
 
 class TiedProduct(Layer):
     """A map ``y = f(x, W)`` by weights that others use too, see `TiedWeights`: a node of a `Graph` that reads x and W.

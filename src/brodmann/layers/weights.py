@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..areas import Slab
 from ..autograd import as_leaf, ordinary, unrecorded
+from ..checks import form_of
 from ..errors import BrodmannError
 from ..feedback import Feedback, Shape, build_feedback, follows_alone, matrix_of, one_matrix_of
 from ..layer import Context, Gathering, has_parameters
@@ -56,8 +57,7 @@ class Weights(Gathering):
         """Copies the weights; the arguments are those of `Product`."""
         super().__init__()
         if not isinstance(weight, Tensor) or weight.ndim < 2 or weight.dtype not in (torch.float32, torch.float64):
-            came = f"{tuple(weight.shape)} {weight.dtype}" if isinstance(weight, Tensor) else type(weight).__name__
-            raise BrodmannError(f"Expected weights (out, ...) of float32 or float64, got {came}.")
+            raise BrodmannError(f"Expected weights (out, ...) of float32 or float64, got {form_of(weight)}.")
         rule = update or SGD()
         check_rule(rule)
         self.form, self._update_rule = tuple(weight.shape), rule
@@ -123,6 +123,10 @@ class Weights(Gathering):
         gradient = sum(parts[1:], parts[0]).flatten(1)
         lr, feedback_lr = context.lr_of(self, "shared"), context.lr_of(self, "feedback")
         move_with_follower(self.shared, self.feedback, gradient, lr, feedback_lr)
+
+    def extra_repr(self) -> str:
+        """Shown by print(network)."""
+        return f"{self.form}, {self.update_rule}"
 
 
 def move_with_follower(

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..checks import all_finite, changes_of
+from ..checks import all_finite, changes_of, form_of
 from ..errors import BrodmannError, DivergenceError
 from ..several import Several, parts_in
 
@@ -74,18 +74,12 @@ class OpenStep:
             if not isinstance(error, Mapping) or error.keys() != self.output.keys():
                 raise BrodmannError(f"Expected an error for each output by its name: {', '.join(self.output)}.")
             error = {name: error[name] for name in self.output}
-        errors, outputs = parts_in(error), parts_in(self.output)
-        forms = [(tuple(part.shape), part.dtype) if isinstance(part, Tensor) else type(part) for part in errors]
-        wanted = [(tuple(part.shape), part.dtype) for part in outputs]
-        if forms != wanted:
+        wanted, came = (", ".join(map(form_of, parts_in(parts))) for parts in (self.output, error))
+        if came != wanted:
             raise BrodmannError(
-                f"Expected the error of the output, {_as_text(wanted)}, got {_as_text(forms)}: that is dL/d output, "
-                "such as the .grad of an output from which autograd went on."
+                f"Expected the error of the output, {wanted}, got {came}: that is dL/d output, such as the .grad of an "
+                "output from which autograd went on."
             )
-        if not all(all_finite(part) for part in errors if part.is_cpu):
+        if not all(all_finite(part) for part in parts_in(error) if part.is_cpu):
             raise DivergenceError("The error of the output is not finite, so that nothing was learned from it.")
         return error
-
-
-def _as_text(forms: list[Any]) -> str:
-    return ", ".join(f"{form[0]} {form[1]}" if isinstance(form, tuple) else form.__name__ for form in forms)

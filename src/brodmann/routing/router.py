@@ -22,6 +22,7 @@ from ..checks import (
     check_settings,
     check_switch,
     check_whole,
+    form_of,
     signature_of,
 )
 from ..errors import BrodmannError, unknown_name, warn
@@ -221,8 +222,7 @@ class Router(nn.Module):
         if cell is None:
             return None
         if not isinstance(cell, Tensor) or cell.shape != x.shape[:1] or cell.dtype != torch.int64:
-            came = f"{tuple(cell.shape)} {cell.dtype}" if isinstance(cell, Tensor) else type(cell).__name__
-            raise BrodmannError(f"{name} should return cells, ({len(x)},) torch.int64, got {came}.")
+            raise BrodmannError(f"{name} should return cells, ({len(x)},) torch.int64, got {form_of(cell)}.")
         replayed(check_cells, name, cell, self.cells)
         return cell.contiguous()
 

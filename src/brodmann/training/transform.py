@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..checks import binds, signature_of
+from ..checks import binds, form_of, signature_of
 from ..errors import BrodmannError
 from ..several import Several, parts_in, sample_count
 
@@ -51,16 +51,12 @@ class Transform:
         changed = self.function(samples, targets)
         if not isinstance(changed, tuple | list) or len(changed) != 2:
             raise BrodmannError(
-                f"Expected transform, which takes samples and targets, to return both, got {_form(changed)}."
+                f"Expected transform, which takes samples and targets, to return both, got {form_of(changed)}."
             )
         return _checked("samples", changed[0], count), _checked("targets", changed[1], count)
 
 
 def _checked(what: str, values: Any, count: int) -> Any:
     if {part.shape[:1] if isinstance(part, Tensor) else None for part in parts_in(values)} != {(count,)}:
-        raise BrodmannError(f"Expected transform to return the {count} {what} of the batch, got {_form(values)}.")
+        raise BrodmannError(f"Expected transform to return the {count} {what} of the batch, got {form_of(values)}.")
     return values
-
-
-def _form(values: Any) -> str:
-    return str(tuple(values.shape)) if isinstance(values, Tensor) else type(values).__name__
