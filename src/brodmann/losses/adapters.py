@@ -95,33 +95,43 @@ class PyTorchLoss(Wrapped):
         if weight is not None:
             raise _takes_no_weights(self)
         _follow(self.loss, output)
-        shape, hint = tuple(target.shape), hint_of_place(output, target)
-        if not self.takes_classes and are_classes(output, target):
-            raise BrodmannError(
-                f"{name_of_loss(self)} takes a number for each of the outputs {tuple(output.shape)}, got classes of "
-                f"shape {shape}: use CrossEntropy, or MeanSquaredError, which takes classes as their one-hot vectors."
-            )
-        # PyTorch would stretch a target of another shape over the output, and wants classes second.
-        numbers = not self.takes_classes or (target.numel() == output.numel() and not self.names_classes)
-        if target.is_floating_point() or numbers:
-            target = like_output(target, output).reshape(-1, output.shape[-1])
-        elif output.ndim > 2:
-            target = target.reshape(-1, output.shape[-1]) if self.names_classes else target.reshape(-1)
+        of_rows = self._targets_of_rows(output, target)
         try:
-            rows = output.reshape(-1, output.shape[-1])
-            if self.ignored is None or target.is_floating_point() or self.sums:
-                return self.loss(rows, target)
-            some = self.of_classes(target) != 0
-            if target.dtype == torch.uint8:  # it holds no -100
-                target = target.long()
-            # PyTorch divides 0 by 0 otherwise: the error of a class of weight 0 is NaN then, that of one left out is 0.
-            value = self.loss(rows, torch.where(some, target, self.ignored).to(target.dtype))
-            return torch.where(some, value, torch.zeros_like(value))
+            return self._value(output.reshape(-1, output.shape[-1]), of_rows)
         except (ValueError, RuntimeError, IndexError, TypeError) as error:
             raise BrodmannError(
                 f"{name_of_loss(self)} does not take an output of shape {tuple(output.shape)} with targets of shape "
-                f"{shape}, {target.dtype}{hint}: {error}"
+                f"{tuple(target.shape)}, {of_rows.dtype}{hint_of_place(output, target)}: {error}"
             ) from None
+
+    def _targets_of_rows(self, output: Tensor, target: Tensor) -> Tensor:
+        """Returns targets as the loss takes them with rows of outputs.
+
+        PyTorch would stretch a target of another shape over the output, and wants classes second.
+        """
+        if not self.takes_classes and are_classes(output, target):
+            raise BrodmannError(
+                f"{name_of_loss(self)} takes a number for each of the outputs {tuple(output.shape)}, got classes of "
+                f"shape {tuple(target.shape)}: use CrossEntropy, or MeanSquaredError, which takes classes as their "
+                "one-hot vectors."
+            )
+        numbers = not self.takes_classes or (target.numel() == output.numel() and not self.names_classes)
+        if numbers or target.is_floating_point():
+            return like_output(target, output).reshape(-1, output.shape[-1])
+        if output.ndim <= 2:
+            return target
+        return target.reshape(-1, output.shape[-1]) if self.names_classes else target.reshape(-1)
+
+    def _value(self, rows: Tensor, target: Tensor) -> Tensor:
+        """Returns the loss of rows of outputs; 0 if no target counts, where PyTorch divides 0 by 0."""
+        if self.ignored is None or target.is_floating_point() or self.sums:
+            return self.loss(rows, target)
+        some = self.of_classes(target) != 0
+        if target.dtype == torch.uint8:  # it holds no -100
+            target = target.long()
+        # The error of a class of weight 0 would be NaN then, that of one left out is 0.
+        value = self.loss(rows, torch.where(some, target, self.ignored).to(target.dtype))
+        return torch.where(some, value, torch.zeros_like(value))
 
 
 class OwnLoss(Stated):
