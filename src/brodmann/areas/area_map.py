@@ -169,35 +169,36 @@ class AreaMap(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Loads slots and weights together or not at all: kernels would read past the end of weights that lack one."""
+        if (problem := self._problem_with(state_dict, prefix)) is None:
+            super()._load_from_state_dict(state_dict, prefix, *args)
+            return
+        args[-1].append(problem)  # errors, which PyTorch raises
+        for name, tensor in self.state_dict(prefix=prefix).items():
+            if name in state_dict:
+                state_dict[name] = tensor  # so that the slabs stay as they are too
+
+    def _problem_with(self, state: dict[str, Any], prefix: str) -> str | None:
+        """Returns why slots and weights of a ``state_dict`` cannot be loaded; None if they can, or are not in it."""
         own = {"slot": self.slot, "weight.value": self.weight.value}
         if self.weight.bias is not None:
             own["weight.bias.value"] = self.weight.bias.value
-        given = {name: state_dict[prefix + name] for name in own if prefix + name in state_dict}
-        problem = None
-        if given and given.keys() != own.keys():
-            problem = f"{prefix}* should hold {', '.join(own)}, got only {', '.join(given)}."
-        elif given:
-            slots = len(given["weight.value"])
-            if any(tensor.shape[1:] != own[name].shape[1:] for name, tensor in given.items()):
-                sizes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in given.items())
-                problem = f"{prefix}* has tensors of other sizes than expected: {sizes}."
-            elif (
-                given["slot"].shape != self.slot.shape
-                or len(given.get("weight.bias.value", given["weight.value"])) != slots
-            ):
-                problem = (
-                    f"{prefix}* was saved for another number of areas, or its weights and biases disagree on that "
-                    "number."
-                )
-            elif not bool(((given["slot"] >= 0) & (given["slot"] < slots)).all()):
-                problem = f"{prefix}slot should hold slots from 0 to {slots - 1}."
-        if problem is not None:
-            args[-1].append(problem)  # errors, which PyTorch raises
-            for name, tensor in self.state_dict(prefix=prefix).items():
-                if name in state_dict:
-                    state_dict[name] = tensor  # so that the slabs stay as they are too
-            return
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        given = {name: state[prefix + name] for name in own if prefix + name in state}
+        if not given:
+            return None
+        if given.keys() != own.keys():
+            return f"{prefix}* should hold {', '.join(own)}, got only {', '.join(given)}."
+        if any(tensor.shape[1:] != own[name].shape[1:] for name, tensor in given.items()):
+            sizes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in given.items())
+            return f"{prefix}* has tensors of other sizes than expected: {sizes}."
+        slot, *weights = given.values()
+        slots = len(weights[0])
+        if slot.shape != self.slot.shape or len(weights[-1]) != slots:
+            return (
+                f"{prefix}* was saved for another number of areas, or its weights and biases disagree on that number."
+            )
+        if not bool(((slot >= 0) & (slot < slots)).all()):
+            return f"{prefix}slot should hold slots from 0 to {slots - 1}."
+        return None
 
     def forward(self, x: Tensor, area: Tensor) -> Tensor:
         """Inference: x (rows, in), area (rows,); returns ``D[g] x + d[g]``, (rows, out)."""
