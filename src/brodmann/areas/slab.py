@@ -191,8 +191,8 @@ class Slab(nn.Module):
             )
         groups = served.groups
         if self._called_again:
-            chosen = groups.area, groups.areas, groups.apart
-            replayed(self._learn_again, delta, x, *chosen, slot, lr, decay, *(follower or ()), moves=True)
+            rows = groups.area, groups.areas, groups.apart
+            replayed(self._learn_again, delta, x, *rows, slot, lr, decay, *(follower or ()), moves=True)
         else:
             self._learn(served, delta, x, lr, decay, follower)
 
@@ -204,10 +204,11 @@ class Slab(nn.Module):
         areas: int,
         apart: frozenset[int],
         slot: Tensor | None,
-        *numbers: Any,
+        lr: float,
+        decay: float,
+        *follower: Any,
     ) -> None:
-        """As `learn`, with what makes the groups and the follower."""
-        lr, decay, *follower = numbers
+        """As `learn`, with what makes the groups and the follower: a recording follows single numbers and tensors."""
         groups = Groups.single(len(x), x.device) if area is None else Groups.of(area, areas, apart)
         self._learn(Served(groups, slot), delta, x, lr, decay, Target(*follower) if follower else None)
 
