@@ -106,8 +106,8 @@ class Layer(nn.Module, ABC):
 
     def _slabs_that_follow(self) -> list[Slab]:
         """Returns the slabs that it holds, but not those of layers inside it, which follow its rule."""
-        own = self._update_rule
-        return [slab for slab in _slabs_in(self) if slab.update_rule is own or slab.update_rule == own]
+        own, slabs = self._update_rule, (part for part in _own_modules(self) if isinstance(part, Slab))
+        return [slab for slab in slabs if slab.update_rule is own or slab.update_rule == own]
 
     @property
     def sends_down(self) -> bool:
@@ -126,7 +126,7 @@ class Layer(nn.Module, ABC):
         Parameters of layers inside it count as theirs, those of other modules, such as an `nn.Linear`, as its own. A
         layer of your own whose parameters stay as they are returns False, one that only moves buffers True.
         """
-        return _holds_parameters(self)
+        return any(True for part in _own_modules(self) for _ in part.parameters(recurse=False))
 
     @property
     def can_learn(self) -> bool:
@@ -175,17 +175,9 @@ def has_parameters(part: Any) -> bool:
     return isinstance(part, nn.Module) and next(part.parameters(), None) is not None
 
 
-def _holds_parameters(module: nn.Module) -> bool:
-    """Whether a module has parameters besides those of layers inside it."""
-    if any(True for _ in module.parameters(recurse=False)):
-        return True
-    return any(_holds_parameters(child) for child in module.children() if not isinstance(child, Layer))
-
-
-def _slabs_in(module: nn.Module) -> Iterator[Slab]:
-    """Yields the slabs that a module holds, but not those of layers inside it."""
+def _own_modules(module: nn.Module) -> Iterator[nn.Module]:
+    """Yields a module and those inside it, at any depth, but no layers inside it, nor what these hold."""
+    yield module
     for child in module.children():
-        if isinstance(child, Slab):
-            yield child
-        elif not isinstance(child, Layer):
-            yield from _slabs_in(child)
+        if not isinstance(child, Layer):
+            yield from _own_modules(child)
