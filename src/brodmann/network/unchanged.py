@@ -22,13 +22,12 @@ class Unchanged:
         """Looks at a network, and at further objects with settings, such as its loss."""
         found = [value for _, value in everything_in(network, *others)]
         parts = [value for value in found if isinstance(value, nn.Module)]
-        objects = [
-            value for value in found if isinstance(value, nn.Module) or (is_ours(value) and hasattr(value, "__dict__"))
-        ]
-        settings = [(vars(value), attributes_of(value) - ({"lr"} if value is network else set())) for value in objects]
-        settings += [(value.keywords, set(value.keywords)) for value in found if isinstance(value, partial)]
+        settings = [known for known in map(_settings_of, found) if known is not None]
+        for table, names in settings:
+            if table is vars(network):
+                names.discard("lr")  # steps may be made at any rate
         self._threads = torch.get_num_threads()
-        self._settings = [_values(table, names) for table, names in settings]
+        self._settings = [_read(table, names) for table, names in settings]
         self._parts = [(part._modules, tuple(part._modules.values())) for part in parts if part._modules]
         self._hooks = [table for part in parts for table in _hooks_of(part)]
         tables: list[dict[str, Any]] = [table for part in parts for table in (part._parameters, part._buffers)]
@@ -64,7 +63,16 @@ def _watched() -> bool:
     return bool(modules_of_torch._has_any_global_hook())  # type: ignore[no-untyped-call]
 
 
-def _values(table: dict[str, Any], names: Iterable[str]) -> tuple[dict[str, Any], int, Callable[[Any], Any], Any]:
-    """Returns a table, its size, what reads some of its values, and what these are."""
-    get = itemgetter("training", *names) if "training" in table else itemgetter(*names) if names else len
+def _settings_of(value: Any) -> tuple[dict[str, Any], set[str]] | None:
+    """Returns the table that holds the settings of an object, with their names in it; None if it has none."""
+    if isinstance(value, nn.Module):
+        return vars(value), attributes_of(value) | {"training"}
+    if isinstance(value, partial):
+        return value.keywords, set(value.keywords)
+    return (vars(value), attributes_of(value)) if is_ours(value) and hasattr(value, "__dict__") else None
+
+
+def _read(table: dict[str, Any], names: Iterable[str]) -> tuple[dict[str, Any], int, Callable[[Any], Any], Any]:
+    """Returns a table, its size, what reads these of its values, and what they are."""
+    get = itemgetter(*names) if names else len
     return table, len(table), get, get(table)
