@@ -14,7 +14,8 @@ from ..autograd import dispatched, transformed
 from ..checks import check_switch
 from ..kernels import library
 from ..layer import Observer
-from ..several import Several
+from ..recording.nested import replaced
+from ..several import Several, parts_in
 from .network import Network, check_network
 from .recorded import Recorded
 
@@ -31,8 +32,8 @@ class Captured:
     - the network has changed other than by learning: a setting such as ``frozen`` or ``rates``, a part of it, or the
       memory of a tensor.
 
-    Calls stay ordinary ones if an observer or a rate of 0 is given; if a batch is not contiguous; if a batch or an
-    output is more than one tensor, or on a GPU; without compiled kernels; under autocast and hooks; if autograd
+    Calls stay ordinary ones if an observer or a rate of 0 is given; if a tensor of a batch is not contiguous, or on a
+    GPU; without compiled kernels; under autocast and hooks; if autograd
     follows; while another thread makes a call; for batches of a ninth size; and if a step reads its own numbers:
     dropout in `Recomputed`, a loss of your own that does. `refusal` says why a call was an ordinary one. Update rules
     without a compiled kernel (`Muon`, `RLS`, one of your own) are called in every step, as they are.
@@ -137,7 +138,7 @@ class Captured:
                 return None
             with torch.inference_mode(False):
                 output = self._inference((x,), None)
-            return _copy_of(output)
+            return replaced(Tensor, Tensor.clone, output)
         finally:
             self._free.release()
 
@@ -151,15 +152,15 @@ class Captured:
             rate: Any = self.network.lr if lr is None else lr
             given = (x, target) if weight is None else (x, target, weight)
             self._last, self._refusal = self._learning, self._uncommon(rate, observe) or _unusual()
-            for tensor in given:
-                self._refusal = self._refusal or _unfit(tensor)
+            for values in given:
+                self._refusal = self._refusal or _unfit(values)
             if self._refusal is not None:
                 return None
             with self.network.turn:
                 made = self._learning(given, float(rate))
             if made is None:
                 return None
-            return made[0].clone(), _copy_of(made[1]) if with_output else None
+            return made[0].clone(), replaced(Tensor, Tensor.clone, made[1]) if with_output else None
         finally:
             self._free.release()
 
@@ -181,15 +182,18 @@ class Captured:
         return None
 
 
-def _copy_of(output: Any) -> Any:
-    """Returns a copy of an output; several, of a call that could not be recorded, are the caller's already."""
-    return output.clone() if isinstance(output, Tensor) else output
+def _unfit(values: Several) -> str | None:
+    """Returns why tensors are not captured; None if they may be."""
+    if type(values) is Tensor:
+        return _unfit_part(values)
+    parts = parts_in(values)
+    return next((why for part in parts if (why := _unfit_part(part))), None if parts else "part of a batch is empty")
 
 
-def _unfit(x: Any) -> str | None:
-    """Returns why a batch is not captured; None for one tensor on the CPU, its numbers in order, left by autograd."""
+def _unfit_part(x: Any) -> str | None:
+    """Returns why a tensor is not captured; None for one on the CPU, its numbers in order, left by autograd."""
     if type(x) is not Tensor:
-        return f"part of a batch is a {type(x).__name__}, not one plain tensor"
+        return f"part of a batch is a {type(x).__name__}, not a plain tensor"
     if not x.is_cpu:
         return f"part of a batch lies on {x.device}, not on the CPU"
     if x.requires_grad:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -11,6 +11,8 @@ from ..areas import AreaMap
 from ..autograd import unrecorded
 from ..kernels.fusion import fuse
 from ..recording import DoesNotFit, Outdated, Program, Recorder
+from ..recording.nested import leaves
+from ..several import Several, of_each, parts_in
 from .network import Network
 from .own_parts import own_part
 from .unchanged import Unchanged
@@ -73,24 +75,22 @@ class Recorded:
         recordings: How often the function was recorded.
     """
 
-    def __init__(
-        self, network: Network, function: Callable[[tuple[Tensor, ...], Any], Any], *, own_parts: bool
-    ) -> None:
-        """Takes the function: (tensors, rate) to tensors. ``own_parts`` says whether it may use user-defined parts."""
+    def __init__(self, network: Network, function: Callable[[tuple[Any, ...], Any], Any], *, own_parts: bool) -> None:
+        """Takes the function: (inputs, rate) to tensors. ``own_parts`` says whether it may use user-defined parts."""
         self.network, self.function, self._own_parts = network, function, own_parts
         self.attempts: dict[Any, Attempt] = {}
         self.last: Attempt | None = None
         self.recordings = 0
 
     @unrecorded
-    def __call__(self, inputs: tuple[Tensor, ...], rate: float | None) -> Any:
+    def __call__(self, inputs: tuple[Several, ...], rate: float | None) -> Any:
         """Returns what the function does, in tensors that the next call overwrites; None if an ordinary call is due.
 
         Args:
-            inputs: Tensors on the CPU, contiguous, without gradients.
+            inputs: Tensors on the CPU, contiguous, without gradients; one or several in each place.
             rate: Learning rate, above 0, or None for a function without one.
         """
-        key = tuple([(tensor.shape, tensor.dtype) for tensor in inputs])
+        key = tuple([_form(values) for values in inputs])
         attempt = self.last = self.attempts.get(key)
         if attempt is None:
             if len(self.attempts) < _MOST:
@@ -105,7 +105,7 @@ class Recorded:
         if attempt.program is None:
             return None
         try:
-            made = attempt.program.run(inputs, rate)
+            made = attempt.program.run(_tensors_of(inputs), rate)
         except Outdated:
             attempt.forget()
             return None
@@ -114,10 +114,10 @@ class Recorded:
         attempt.replays += 1
         return made
 
-    def _recorded(self, attempt: Attempt, inputs: tuple[Tensor, ...], rate: float | None) -> Any:
+    def _recorded(self, attempt: Attempt, inputs: tuple[Several, ...], rate: float | None) -> Any:
         """Calls the function, and makes a program of it if it can be replayed."""
         attempt.begin()
-        network, inputs = self.network, tuple(tensor.clone() for tensor in inputs)
+        network, inputs = self.network, tuple(of_each(Tensor.clone, values) for values in inputs)
         own = own_part(network, network.loss)
         if own is not None and not self._own_parts:
             attempt.refusal = f"'{own}' is a part of your own: own_parts=True lets it be captured"
@@ -135,14 +135,15 @@ class Recorded:
             outputs = self.function(inputs, rate if rate is None else recorder.rate(rate))
         if not unchanged.holds():
             recorder.refuse("a step changes more than numbers in tensors")
-        if not isinstance(outputs if rate is None else outputs[1], Tensor):
-            recorder.refuse("the network has several outputs")
+        output = outputs if rate is None else outputs[1]
+        if not all(isinstance(part, Tensor) for part in leaves(output)):
+            recorder.refuse(f"the network returns a {type(output).__name__}, not tensors")
         if own is not None and rate is not None and recorder.refusal is None:
             self._compare(attempt, rate, recorder)
         attempt.refusal, attempt.program = recorder.refusal, None
         if attempt.refusal is None:
             fuse(recorder, outputs)
-            attempt.program, attempt.unchanged = Program(recorder, inputs, outputs, rate), unchanged
+            attempt.program, attempt.unchanged = Program(recorder, _tensors_of(inputs), outputs, rate), unchanged
             self.recordings += 1
         return outputs
 
@@ -166,3 +167,16 @@ class Recorded:
     def memory(self) -> int:
         """Bytes that are kept for what is computed, for tensors of all sizes."""
         return sum(attempt.program.memory for attempt in self.attempts.values() if attempt.program is not None)
+
+
+def _form(values: Several) -> Any:
+    """Returns shape and dtype of a tensor; of several also in what they come, and the names they have there."""
+    if isinstance(values, Tensor):
+        return values.shape, values.dtype
+    names = tuple(values) if isinstance(values, Mapping) else None
+    return names, tuple([(part.shape, part.dtype) for part in parts_in(values)])
+
+
+def _tensors_of(inputs: Sequence[Several]) -> list[Tensor]:
+    """Returns all tensors of inputs, of which some may be several."""
+    return [part for values in inputs for part in parts_in(values)]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 
 import pytest
 import torch
 from torch import nn
 
-from brodmann import AreaLinear, BrodmannError, Captured, Graph, Network, mlp
+from brodmann import BrodmannError, Captured, mlp
 from brodmann.kernels import library
 
 from .parts import Pair, network_of
@@ -46,7 +45,7 @@ ORDINARY: dict[str, Callable[[Captured], object]] = {
     "learning rate, 0.0,": lambda step: step.learn(SAMPLES, CLASSES, lr=0.0),
     "not contiguous": lambda step: step.learn(torch.randn(5, 8).t(), CLASSES),
     "part of a batch is not contiguous": lambda step: step(torch.randn(5, 8).t()),
-    "a Parameter, not one plain tensor": lambda step: step(nn.Parameter(SAMPLES, requires_grad=False)),
+    "a Parameter, not a plain tensor": lambda step: step(nn.Parameter(SAMPLES, requires_grad=False)),
     "inference_mode": torch.inference_mode()(lambda step: step.learn(SAMPLES, CLASSES)),
     "autocast": torch.autocast("cpu")(lambda step: step(SAMPLES)),
     "no compiled kernels": library.switched_off()(lambda step: step(SAMPLES)),
@@ -69,30 +68,3 @@ def test_a_call_that_is_not_captured_says_why(why: str) -> None:
     step(torch.randn(9, 5))
     assert step.is_captured
     assert step.refusal is None
-
-
-def test_several_inputs_and_outputs_make_ordinary_calls() -> None:
-    nodes = {"a": (AreaLinear(5, 4, feedback=None), "x"), "b": (torch.add, "a", "y")}
-    network = Network(
-        Graph(nodes, inputs=("x", "y"), outputs=("a", "b")), lambda output, target: output[1].square().mean()
-    )
-    captured = Captured(network)
-    x, y = torch.randn(8, 5), torch.randn(8, 4)
-    for _ in range(3):
-        assert all(map(torch.equal, captured((x, y)), network((x, y))))
-        captured.learn((x, y), y)
-    assert not captured.is_captured
-    assert "a tuple, not one plain tensor" in captured.refusal
-
-
-def test_several_outputs_of_one_input_make_ordinary_calls() -> None:
-    nodes = {"a": (AreaLinear(5, 4, feedback=None), "input"), "b": (AreaLinear(5, 3, feedback=None), "input")}
-    network = Network(Graph(nodes, outputs=("a", "b")), lambda output, target: (output[0][:, 0] * target).mean())
-    captured, ordinary = Captured(network, own_parts=True), deepcopy(network)
-    for _ in range(4):
-        x, y = torch.randn(8, 5), torch.randn(8)
-        assert all(map(torch.equal, captured(x), ordinary(x)))
-        (loss, output), (again, same) = captured.learn_with_output(x, y), ordinary.learn_with_output(x, y)
-        assert all(map(torch.equal, (loss, *output), (again, *same)))
-        assert "several outputs" in (captured.refusal or "several outputs")
-    assert not captured.is_captured
