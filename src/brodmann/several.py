@@ -26,6 +26,8 @@ def parts_in(values: Any) -> tuple[Any, ...]:
 
 def of_each(function: Callable[[Any], Any], values: Any) -> Any:
     """Returns what a function makes of each of `parts_in`, by the same names or in the same order."""
+    if isinstance(values, Tensor):
+        return function(values)
     if isinstance(values, Mapping):
         return {name: function(part) for name, part in values.items()}
     return tuple(map(function, values)) if isinstance(values, tuple | list) else function(values)

@@ -15,7 +15,7 @@ from ..checks import check_switch
 from ..kernels import library
 from ..layer import Observer
 from ..recording.nested import replaced
-from ..several import Several, parts_in
+from ..several import Several, of_each, parts_in
 from .network import Network, check_network
 from .recorded import Recorded
 
@@ -32,10 +32,11 @@ class Captured:
     - the network has changed other than by learning: a setting such as ``frozen`` or ``rates``, a part of it, or the
       memory of a tensor.
 
-    Calls stay ordinary ones if an observer or a rate of 0 is given; if a tensor of a batch is not contiguous, or on a
-    GPU; without compiled kernels; under autocast and hooks; if autograd
-    follows; while another thread makes a call; for batches of a ninth size; and if a step reads its own numbers:
-    dropout in `Recomputed`, a loss of your own that does. `refusal` says why a call was an ordinary one. Update rules
+    Calls stay ordinary ones if an observer or a rate of 0 is given; if a tensor of a batch is on a GPU, or not
+    contiguous (parts of whole numbers, such as ``tokens[:, :-1]``, may be so); without compiled kernels; under autocast
+    and hooks; if autograd follows; while another thread makes a call; for batches of a ninth size; and if a step reads
+    its own numbers: dropout in `Recomputed`, a loss of your own that does. `refusal` says why a call was an ordinary
+    one. Update rules
     without a compiled kernel (`Muon`, `RLS`, one of your own) are called in every step, as they are.
 
     Source: CUDA graphs, which do the same on GPUs; for steps in place, our choice.
@@ -133,6 +134,7 @@ class Captured:
         if not self._free.acquire(blocking=False):
             return None
         try:
+            x = of_each(_in_order, x)
             self._last, self._refusal = self._inference, _unfit(x) or _unusual() or self._followed()
             if self._refusal is not None:
                 return None
@@ -151,6 +153,7 @@ class Captured:
         try:
             rate: Any = self.network.lr if lr is None else lr
             given = (x, target) if weight is None else (x, target, weight)
+            given = tuple([of_each(_in_order, values) for values in given])
             self._last, self._refusal = self._learning, self._uncommon(rate, observe) or _unusual()
             for values in given:
                 self._refusal = self._refusal or _unfit(values)
@@ -180,6 +183,17 @@ class Captured:
         if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.network.parameters()):
             return "autograd follows, since a parameter requires a gradient"
         return None
+
+
+def _in_order(x: Any) -> Any:
+    """Returns a tensor; a part of a larger one that holds whole numbers, such as ``tokens[:, :-1]``, as a copy.
+
+    Whole numbers select and are compared: nothing is computed from the order in which they lie, as a sum is from that
+    of real ones.
+    """
+    if type(x) is not Tensor or x.is_contiguous() or x.is_floating_point() or x.layout is not torch.strided:
+        return x
+    return x.contiguous() if list(x.stride()) == sorted(x.stride(), reverse=True) else x
 
 
 def _unfit(values: Several) -> str | None:

@@ -83,8 +83,8 @@ def test_a_converted_model_of_words_and_a_mask_is_captured() -> None:
     torch.manual_seed(0)
 
     def batch() -> tuple[dict[str, Tensor], Tensor]:
-        words = torch.randint(0, 7, (8, 4))
-        return {"words": words, "counts": (words + 1).clamp(max=1)}, words[:, 0] % 3
+        words = torch.randint(0, 7, (8, 5))
+        return {"words": words[:, :-1], "counts": (words[:, 1:] + 1).clamp(max=1)}, words[:, -1] % 3
 
     network = Network(from_torch(Asked(), batch()[0], areas=3, routing="layer"))
     other = deepcopy(network)
