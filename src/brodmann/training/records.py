@@ -39,15 +39,8 @@ class AreaRecord(Callback):
             return
         self._trainer = trainer
         for name, router in routers(trainer.network):
-            # A training that goes on after a stop began as its first row says, and split as all of them do.
-            known = router.partition.clone() if not trainer.progress.step else torch.zeros_like(router.partition)
-            began = history[0].get("began", {}) if history else {}
-            if cells := began.get(name) or (name == "router" and began.get("")):  # "" in earlier versions
-                known = torch.as_tensor(cells)
-            for split in (split for row in history for split in row.get("splits", ())):
-                if (split["layer"] or "router") == name:
-                    known[split["cells"]] = split["to"]
-            self._known[name] = known
+            goes_on = trainer.progress.step > 0
+            self._known[name] = _reported(name, router, history) if goes_on else router.partition.clone()
 
     def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
         """See `Callback`."""
@@ -75,6 +68,17 @@ class AreaRecord(Callback):
             for old, new in moved
             if old != new
         ]
+
+
+def _reported(name: str, router: Router, history: list[dict[str, Any]]) -> Tensor:
+    """Returns the partition of a router as rows tell it: the first says how it began, and all how it has split."""
+    began = history[0].get("began", {}) if history else {}
+    cells = began.get(name) or (began.get("") if name == "router" else None)  # "" in earlier versions
+    partition = torch.as_tensor(cells) if cells else torch.zeros_like(router.partition)
+    for split in (split for row in history for split in row.get("splits", ())):
+        if (split["layer"] or "router") == name:
+            partition[split["cells"]] = split["to"]
+    return partition
 
 
 def _tension(router: Router) -> float:
