@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,8 +62,9 @@ class Keeper:
             BrodmannError: The folder cannot be used, or holds checkpoints of another run, and this one is to begin.
         """
         self._group.by_first(self._check_new)
-        with nullcontext(_nothing) if self.folder is None or not self._group.keeps else staying(self.folder) as check:
-            self._check = check
+        with ExitStack() as stack:
+            if self.folder is not None and self._group.keeps:
+                self._check = stack.enter_context(staying(self.folder))
             self._written = time.monotonic()
             self._group.by_first(self._best.go_on)
             self._group.copy_first()
