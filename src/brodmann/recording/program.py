@@ -16,7 +16,7 @@ from .leaving import DoesNotFit, Outdated
 from .memory import LINE, View, placed
 from .nested import leaves, replaced
 from .numbers import Answer, Rate
-from .recorder import Recorder
+from .recorder import Call, Recorder
 
 _ZEROS = {"zeros", "zeros_like", "new_zeros"}
 _ONES = {"ones", "ones_like", "new_ones"}
@@ -41,39 +41,41 @@ class Program:
         self._first: list[_Step] = []  # what changes nothing that was there before
         self._rest: list[_Step] = []
         self._rated: list[tuple[Any, Any, Rate]] = []  # arguments or keywords, and where in them
+        self._receivers: dict[int, list[tuple[list[Any], int]]] = defaultdict(list)  # of answers, by the call
         self._room = _room(size)
         lay = partial(_laid, room=self._room, begins=begins)
         self.outputs = lay(results)
         for own in self._inputs:
             own.see([], {"outputs": self.outputs}, by_address=False)
-        receivers: dict[int, list[tuple[list[Any], int]]] = defaultdict(list)
         for number, call in enumerate(recorder.calls):
-            if call.dropped:
-                continue
-            function, arguments, keywords = call.function, list(lay(call.arguments)), lay(call.keywords)
-            for own in self._inputs:
-                own.see(arguments, keywords, by_address=takes_addresses(function))
-            for place, argument in enumerate(arguments):
-                if isinstance(argument, Rate):
-                    self._rated.append((arguments, place, argument))
-                    arguments[place] = argument.plain
-                elif isinstance(argument, Answer):
-                    receivers[argument.call].append((arguments, place))
-                    arguments[place] = int(argument)
-                elif isinstance(argument, Tensor) and takes_addresses(function):
-                    arguments[place] = _address(argument)
-            if call.made is not None:
-                function, arguments, keywords = _into(function, arguments, keywords, lay(call.made))
-            elif call.answer is not None:
-                function = partial(_answered, function, receivers[number], call.answer)
-            for name, value in keywords.items():
-                if isinstance(value, Rate):
-                    self._rated.append((keywords, name, value))
-                    keywords[name] = value.plain
-            step = quick(function, arguments, keywords), arguments, keywords
-            (self._rest if self._rest or call.moves else self._first).append(step)
+            if not call.dropped:
+                step = self._step(number, call, lay)
+                (self._rest if self._rest or call.moves else self._first).append(step)
         self._draws = recorder.draws > 0
         self._held = recorder.calls  # the tensors whose addresses kernels have
+
+    def _step(self, number: int, call: Call, lay: Callable[[Any], Any]) -> _Step:
+        """Returns what makes a call again, in the memory laid out; notes where numbers that change stand in it."""
+        function, arguments, keywords = call.function, list(lay(call.arguments)), lay(call.keywords)
+        by_address = takes_addresses(function)
+        for own in self._inputs:
+            own.see(arguments, keywords, by_address=by_address)
+        for place, argument in enumerate(arguments):
+            if isinstance(argument, Answer):
+                self._receivers[argument.call].append((arguments, place))
+                arguments[place] = int(argument)
+            elif isinstance(argument, Tensor) and by_address:
+                arguments[place] = _address(argument)
+        if call.made is not None:
+            function, arguments, keywords = _into(function, arguments, keywords, lay(call.made))
+        elif call.answer is not None:
+            function = partial(_answered, function, self._receivers[number], call.answer)
+        for given, places in ((arguments, enumerate(arguments)), (keywords, keywords.items())):
+            rates = [(place, value) for place, value in places if isinstance(value, Rate)]
+            for place, rate in rates:
+                self._rated.append((given, place, rate))
+                given[place] = rate.plain
+        return quick(function, arguments, keywords), arguments, keywords
 
     @property
     def memory(self) -> int:
