@@ -65,25 +65,7 @@ class Local(Layer):
         if not callable(operation) or isinstance(operation, type):
             raise BrodmannError(f"Expected an operation of one tensor, such as nn.GELU(), got {operation!r}.")
         if isinstance(operation, nn.Module):
-            if any(isinstance(part, _BatchNorm) for part in operation.modules()):
-                raise BrodmannError(
-                    "Local takes operations that treat each sample by itself, but a batch norm mixes the samples of a "
-                    "batch: use brodmann.BatchNorm(features), a layer of its own, or brodmann.RMSNorm()."
-                )
-            # Functions of a network that was converted hold buffers, which nothing changes.
-            parts = [part for part in operation.modules() if not isinstance(part, fx.GraphModule)]
-            held = [*operation.parameters(), *(one for part in parts for one in part.buffers(recurse=False))]
-            if held:
-                raise BrodmannError(
-                    f"Local takes operations without parameters or buffers; {type(operation).__name__} holds "
-                    f"{len(held)}. "
-                    "Use elementwise_affine=False, affine=False, or an AreaLinear."
-                )
-            if any(getattr(part, "inplace", False) for part in operation.modules()):
-                raise BrodmannError(
-                    f"Local takes operations that leave their input unchanged, but {type(operation).__name__} "
-                    "overwrites it: leave inplace=True out."
-                )
+            _check_module(operation)
             operation.eval()
         elif _in_training_mode(operation):
             raise BrodmannError(
@@ -155,6 +137,28 @@ class Local(Layer):
             if lacks_memory(failure):
                 raise
             raise self._cannot_follow(str(failure)) from None
+
+
+def _check_module(operation: nn.Module) -> None:
+    """Raises if a module holds what would have to learn, mixes samples, or overwrites its input."""
+    if any(isinstance(part, _BatchNorm) for part in operation.modules()):
+        raise BrodmannError(
+            "Local takes operations that treat each sample by itself, but a batch norm mixes the samples of a batch: "
+            "use brodmann.BatchNorm(features), a layer of its own, or brodmann.RMSNorm()."
+        )
+    # Functions of a network that was converted hold buffers, which nothing changes.
+    parts = [part for part in operation.modules() if not isinstance(part, fx.GraphModule)]
+    held = [*operation.parameters(), *(one for part in parts for one in part.buffers(recurse=False))]
+    if held:
+        raise BrodmannError(
+            f"Local takes operations without parameters or buffers; {type(operation).__name__} holds {len(held)}. Use "
+            "elementwise_affine=False, affine=False, or an AreaLinear."
+        )
+    if any(getattr(part, "inplace", False) for part in operation.modules()):
+        raise BrodmannError(
+            f"Local takes operations that leave their input unchanged, but {type(operation).__name__} "
+            "overwrites it: leave inplace=True out."
+        )
 
 
 def _name_of(operation: Any) -> str:
