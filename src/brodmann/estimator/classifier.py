@@ -88,20 +88,9 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         schedule = self._schedule()
         if first:
             self._know(targets, classes)
-        known = self.classes_
-        if len(known) < 2:
-            raise BrodmannError("Expected at least 2 classes: name all of them with classes=... at the first call.")
-        if classes is not None and not np.array_equal(unique_labels(classes), known):
-            expected = "one class for each column" if first else "the classes of the first call"
-            raise BrodmannError(f"Expected {expected}, {known.tolist()}: leave classes out.")
-        if (targets.ndim == 2) != self.multilabel_ or targets.shape[1:] not in ((), (len(known),)):
-            form = f"(samples, {len(known)})" if self.multilabel_ else "(samples,)"
-            raise BrodmannError(f"Expected y of shape {form}, as in the first call, got {targets.shape}.")
-        unknown = np.setdiff1d(targets, known)
-        if len(unknown) and not self.multilabel_:
-            raise BrodmannError(f"Unknown class {unknown[0]}: name all classes with classes=... at the first call.")
+        self._check_fits(targets, classes, first=first)
         if first:
-            self._start(x.shape[1], len(known), self._loss())
+            self._start(x.shape[1], len(self.classes_), self._loss())
         samples = Samples.of(x, targets, sample_weight, counts=self._recursive)
         self._train_on(samples, self._as_tensor(samples.y), schedule)
         return self
@@ -152,6 +141,21 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
             self.classes_ = np.arange(targets.shape[1])
         else:
             self.classes_ = unique_labels(targets if classes is None else classes)
+
+    def _check_fits(self, targets: Array, classes: ArrayLike | None, *, first: bool) -> None:
+        """Raises unless targets of a call of `partial_fit`, and the classes that it names, are those of the first."""
+        known = self.classes_
+        if len(known) < 2:
+            raise BrodmannError("Expected at least 2 classes: name all of them with classes=... at the first call.")
+        if classes is not None and not np.array_equal(unique_labels(classes), known):
+            expected = "one class for each column" if first else "the classes of the first call"
+            raise BrodmannError(f"Expected {expected}, {known.tolist()}: leave classes out.")
+        if (targets.ndim == 2) != self.multilabel_ or targets.shape[1:] not in ((), (len(known),)):
+            form = f"(samples, {len(known)})" if self.multilabel_ else "(samples,)"
+            raise BrodmannError(f"Expected y of shape {form}, as in the first call, got {targets.shape}.")
+        unknown = np.setdiff1d(targets, known)
+        if len(unknown) and not self.multilabel_:
+            raise BrodmannError(f"Unknown class {unknown[0]}: name all classes with classes=... at the first call.")
 
     def _loss(self) -> Loss:
         return BinaryCrossEntropy(normalised=False) if self.multilabel_ else CrossEntropy(normalised=False)
