@@ -201,35 +201,52 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def _operation(self, operation: Any, arguments: tuple[Any, ...], keywords: dict[str, Any], result: Any) -> None:
-        given = leaves((arguments, keywords))
+        """Takes note of an operation, unless it computes nothing, or gives up."""
         returned = [part for part in leaves(result) if part is not None]
-        tensors = [part for part in given if isinstance(part, Tensor)]
+        tensors = [part for part in leaves((arguments, keywords)) if isinstance(part, Tensor)]
         looks = any(not isinstance(part, Tensor) for part in returned)
         if looks and not tensors:
-            return None  # such as of dtypes
+            return  # such as of dtypes
         if looks or _depends_on_numbers(operation, arguments):
-            return self.refuse(f"{operation} looks at numbers")
+            self.refuse(f"{operation} looks at numbers")
+            return
         if operation.overloadpacket.__name__ in _UNWRITTEN:
             self._make(returned)
-            return None
+            return
         known = {_storage_of(part) for part in tensors}
         new = [part for part in returned if _storage_of(part) not in known]
         changes = operation._schema.is_mutable
         if not changes and returned and not new:
-            return None  # the same memory, seen in another way
-        if any(self._for_kernels(part) for part in tensors):
-            return self.refuse(f"{operation} takes numbers whose count depends on numbers")
-        if changes and new:
-            return self.refuse(f"{operation} changes what it is given, and returns something else")
+            return  # the same memory, seen in another way
         changed = list(_changed(operation, arguments, keywords)) if changes else []
-        if not all(map(self._may_change, changed)):
-            return self.refuse(f"{operation} changes a tensor that belongs to no layer")
-        if new and len(new) < len(returned):
-            return self.refuse(f"{operation} returns some of what it is given")
+        if why := self._why_not(tensors, returned, new, changed, changes=changes):
+            self.refuse(f"{operation} {why}")
+            return
         kept = self._kept(arguments), self._kept(keywords)
         made = None if changes else self._make(returned)
         moves = any(_storage_of(part) not in self._piece_of for part in changed)
         self.calls.append(Call(operation, *kept, made=made, moves=moves))
+
+    def _why_not(
+        self, tensors: list[Tensor], returned: list[Tensor], new: list[Tensor], changed: list[Tensor], *, changes: bool
+    ) -> str | None:
+        """Returns why an operation cannot be made again; None if it can.
+
+        Args:
+            tensors: What it takes.
+            returned: What it returned.
+            new: What of that lies in memory of its own.
+            changed: What it changes of what it takes.
+            changes: Whether it may change anything.
+        """
+        if any(map(self._for_kernels, tensors)):
+            return "takes numbers whose count depends on numbers"
+        if changes and new:
+            return "changes what it is given, and returns something else"
+        if not all(map(self._may_change, changed)):
+            return "changes a tensor that belongs to no layer"
+        if new and len(new) < len(returned):
+            return "returns some of what it is given"
         return None
 
     def _make(self, tensors: list[Tensor]) -> list[View]:
