@@ -68,7 +68,7 @@ def main() -> None:
     """Prints mean and difference from the default over seeds, and writes a row per run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sets", nargs="+", default=["digits", "semeion", "satimage", "letter"])
-    parser.add_argument("--variants", nargs="+", default=list(VARIANTS))
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, metavar="VARIANT", default=list(VARIANTS))
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=20)

@@ -214,9 +214,12 @@ def main() -> None:
     parser.add_argument("--compiled", action="store_true", help="compile the dense network's loss")
     parser.add_argument("--rows", default="", help="only settings whose name holds this text")
     options = parser.parse_args()
+    chosen = [setting for setting in SETTINGS if options.rows in setting.name]
+    if not chosen:
+        names = "; ".join(dict.fromkeys(setting.name for setting in SETTINGS))
+        parser.error(f"expected a part of one of these names, got {options.rows!r}: {names}")
     torch.set_num_threads(options.threads)
     roofline = measure_roofline(options.threads)
-    chosen = [setting for setting in SETTINGS if options.rows in setting.name]
     rows = [measure(setting, roofline, options.repeats, compiled=options.compiled) for setting in chosen]
     shares = [] if options.rows else [router_share(areas, options.repeats) for areas in (16, 4096)]
     result = {"threads": options.threads, "torch": torch.__version__, "rows": rows, "routing": shares}
