@@ -15,6 +15,7 @@ from brodmann.bench.reporting.plots import _apart
 from brodmann.bench.reporting.report import _sort
 from brodmann.bench.reporting.sections.optimisers import optimisers_section
 from brodmann.bench.reporting.sections.scale import scale_section
+from brodmann.bench.reporting.sections.ten import ten_section
 from brodmann.bench.tasks import run_case
 from brodmann.runs import RunOptions
 
@@ -109,3 +110,12 @@ def test_cases_are_classifiers(tmp_path: Path) -> None:
     np.savez(tmp_path / "real.npz", x_train=x, y_train=x[:, 0], x_test=x, y_test=x[:, 0])
     with pytest.raises(BrodmannError, match="Cases compare classifiers, and '.*real.npz' has real targets"):
         run_case(Case("mine", "method", RunOptions(str(tmp_path / "real.npz"))))
+
+
+@pytest.mark.parametrize(("epochs", "said"), [([3, 3], " 3 epochs,"), ([25, 3], " 3 or 25 epochs,")])
+def test_the_note_of_the_published_setting_tells_how_long_its_rows_trained(epochs: list[int], said: str) -> None:
+    rows = [
+        {"protocol": "paper", "dataset": "digits", "method": "SAL, 1 area", "test": 0.5, "options": {"epochs": number}}
+        for number in epochs
+    ]
+    assert said in ten_section(rows).tables[0].note
