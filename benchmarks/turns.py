@@ -9,7 +9,12 @@ from collections.abc import Callable
 BLOCK = 10
 
 
-def rounds(repeats: int, *steps: Callable[[], object], block: int = BLOCK) -> list[list[float]]:
+def rounds(
+    repeats: int,
+    *steps: Callable[[], object],
+    block: int = BLOCK,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[list[float]]:
     """Times the steps in turns, block by block; returns the seconds of each, one list per step.
 
     A block begins with a step that is not timed: what ran before has emptied the caches, which costs the smallest most.
@@ -18,11 +23,11 @@ def rounds(repeats: int, *steps: Callable[[], object], block: int = BLOCK) -> li
     for turn in range(repeats + 1):
         for own, step in zip(times, steps, strict=True):
             step()
-            began = time.perf_counter()
+            began = clock()
             for _ in range(block):
                 step()
             if turn:  # the first warms up
-                own.append((time.perf_counter() - began) / block)
+                own.append((clock() - began) / block)
     return times
 
 

@@ -60,6 +60,29 @@ struct Moving {
   Target<C, W> target() { return {weight.data(), first.data(), second.data(), steps.data(), 0.01, 0.1, 7}; }
 };
 
+// A step of both cells of recurrent layers and its errors, from numbers that depend on the sizes alone.
+template <class C>
+std::vector<C> cells(int threads, int64_t rows, int64_t units) {
+  const int64_t size = rows * units;
+  std::vector<C> below(4 * size), before(4 * size), state(size), error(size), found;
+  for (int64_t k = 0; k < 4 * size; ++k) below[k] = std::sin(C(k)), before[k] = std::cos(C(3 * k));
+  for (int64_t k = 0; k < size; ++k) state[k] = std::sin(C(5 * k)), error[k] = std::cos(C(k));
+  std::vector<C> gates(4 * size), c(size), squashed(size), h(size), of_gates(4 * size), of_c(size);
+  lstm<C>(threads, rows, units, below.data(), 4 * units, before.data(), state.data(), gates.data(), c.data(),
+          squashed.data(), h.data());
+  lstm_down<C>(threads, rows, units, error.data(), state.data(), gates.data(), state.data(), squashed.data(),
+               of_gates.data(), of_c.data());
+  for (auto* part : {&below, &before, &gates, &of_gates}) part->resize(3 * size), part->shrink_to_fit();
+  std::vector<C> of_before(3 * size), of_h(size);
+  gru<C>(threads, rows, units, below.data(), 3 * units, before.data(), state.data(), gates.data(), h.data());
+  gru_down<C>(threads, rows, units, error.data(), gates.data(), before.data(), state.data(), of_gates.data(),
+              of_before.data(), of_h.data());
+  for (const auto* part : {&c, &of_c, &h, &of_gates, &of_before, &of_h}) {
+    found.insert(found.end(), part->begin(), part->end());
+  }
+  return found;
+}
+
 // One batch of random size through every operation and rule.
 template <class C, class W>
 void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
@@ -128,6 +151,8 @@ void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
     norm<C>(1 + 2 * turn, rows, inputs, x.data(), C(1e-6), normed[turn].data(), scale.data());
     norm_down<C>(1 + 2 * turn, rows, inputs, x.data(), scale.data(), down[0].data(), error_of_norm[turn].data());
   }
+  std::vector<C> of_cells[2];
+  for (int turn = 0; turn < 2; ++turn) of_cells[turn] = cells<C>(1 + 2 * turn, rows, inputs);
   C loss;
   if (!cross_entropy<C>(rows, outputs, delta.data(), target.data(), C(0.1), error_of_loss.data(), &loss)) std::abort();
   target[below(rows)] = below(2) ? -1 : outputs;
@@ -143,6 +168,7 @@ void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
   same(error_of_gate[0], error_of_gate[1], "the error of the gate");
   same(normed[0], normed[1], "the norm");
   same(error_of_norm[0], error_of_norm[1], "the error of the norm");
+  same(of_cells[0], of_cells[1], "a cell");
   same(moved_bias[0].weight, moved_bias[1].weight, "update of the bias");
   for (int k = 0; k < 2; ++k) {
     same(moved[0][k].weight, moved[1][k].weight, "update");
@@ -151,7 +177,7 @@ void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
     write(moved[0][k].weight);
   }
   for (const auto* found : {&out[0], &down[0], &moved_bias[0].weight, &error_of_gate[0], &normed[0],
-                             &error_of_norm[0], &error_of_loss}) write(*found);
+                             &error_of_norm[0], &error_of_loss, &of_cells[0]}) write(*found);
 }
 
 }  // namespace

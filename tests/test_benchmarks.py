@@ -28,6 +28,7 @@ COMMANDS = [
     "depth.py --depth 3 --seeds 1 --epochs 1",
     "convolutions.py --channels 2 --seeds 1 --epochs 1",
     "conversions.py --models encoder --methods autograd 'transpose, 1 area' --seeds 1 --epochs 1",
+    "recurrent.py --kinds GRU --batches 2 --units 8 --repeats 2 --json",
     "starts.py --depths 3 --seeds 1 --epochs 1",
     "perfect_partition.py --sets digits digits --seeds 1 --lr 1e-3 --decay 0.1 --dropout 0",
     pytest.param(
@@ -42,8 +43,8 @@ COMMANDS = [
 @pytest.mark.parametrize("command", COMMANDS)
 def test_runs_to_its_end(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     script, *arguments = shlex.split(command)
-    if script == "step_time.py" and not library.active():
-        pytest.skip("the limit of a step is measured by a compiled program")
+    if script in ("recurrent.py", "step_time.py") and not library.active():
+        pytest.skip("steps are captured, and their limit is measured by a compiled program")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # of the processes that some of them start
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.syspath_prepend(BENCHMARKS)

@@ -15,6 +15,7 @@
 // (error), so a hot area is shared by all threads, and a weight is read and moved by the same one. Each result is summed
 // by one thread in one order, so that no kernel's result depends on the number of threads.
 
+#include "cells.h"
 #include "error.h"
 #include "forward.h"
 #include "gate.h"
@@ -91,6 +92,26 @@ int64_t brodmann_lacks(const int64_t* area, int64_t rows, const int64_t* slots) 
     return cross_entropy<C>(rows, classes, output, target, C(smoothing), error, loss) ? 0 : -1; \
   }
 
+#define BRODMANN_CELLS(NAME, C) \
+  void brodmann_lstm_##NAME(int64_t threads, int64_t rows, int64_t units, const C* below, int64_t stride, \
+                            const C* before, const C* c_before, C* gates, C* c, C* squashed, C* h) { \
+    lstm<C>(int(threads), rows, units, below, stride, before, c_before, gates, c, squashed, h); \
+  } \
+  void brodmann_lstm_down_##NAME(int64_t threads, int64_t rows, int64_t units, const C* of_h, const C* of_c, \
+                                 const C* gates, const C* c_before, const C* squashed, C* of_gates, C* of_before) { \
+    lstm_down<C>(int(threads), rows, units, of_h, of_c, gates, c_before, squashed, of_gates, of_before); \
+  } \
+  void brodmann_gru_##NAME(int64_t threads, int64_t rows, int64_t units, const C* below, int64_t stride, \
+                           const C* before, const C* h_before, C* gates, C* h) { \
+    gru<C>(int(threads), rows, units, below, stride, before, h_before, gates, h); \
+  } \
+  void brodmann_gru_down_##NAME(int64_t threads, int64_t rows, int64_t units, const C* of_h, const C* gates, \
+                                const C* before, const C* h_before, C* of_below, C* of_before, C* of_h_before) { \
+    gru_down<C>(int(threads), rows, units, of_h, gates, before, h_before, of_below, of_before, of_h_before); \
+  }
+
+BRODMANN_CELLS(float32, float)
+BRODMANN_CELLS(float64, double)
 BRODMANN_WITHOUT_AREAS(float32, float)
 BRODMANN_WITHOUT_AREAS(float64, double)
 

@@ -27,20 +27,13 @@ C inner(const C* a, const C* b, int64_t size) {
   return sum;
 }
 
-// Calls body(row) for all rows, each thread for its share of them.
-template <class Body>
-void each_row(int threads, int64_t rows, int64_t size, const Body& body) {
-  constexpr int64_t work = 8;  // multiply-adds that a number takes, about
-  team(rows * size * work, threads, [&](int thread) {
-    for (int64_t row = rows * thread / threads; row < rows * (thread + 1) / threads; ++row) body(row);
-  });
-}
+constexpr int64_t kOfNorm = 8;  // multiply-adds that a number takes, about
 
 // x, y (rows, size), scale (rows).
 template <class C>
 void norm(int threads, int64_t rows, int64_t size, const C* x, C epsilon, C* y, C* scale) {
   constexpr int64_t lanes = Lanes<C>::count;
-  each_row(threads, rows, size, [&](int64_t row) {
+  each_row(threads, rows, size * kOfNorm, [&](int64_t row) {
     const C* const from = x + row * size;
     C* const to = y + row * size;
     const C s = scale[row] = C(1) / std::sqrt(inner(from, from, size) / C(size) + epsilon);
@@ -52,7 +45,7 @@ void norm(int threads, int64_t rows, int64_t size, const C* x, C epsilon, C* y, 
 template <class C>
 void norm_down(int threads, int64_t rows, int64_t size, const C* x, const C* scale, const C* errors, C* belows) {
   constexpr int64_t lanes = Lanes<C>::count;
-  each_row(threads, rows, size, [&](int64_t row) {
+  each_row(threads, rows, size * kOfNorm, [&](int64_t row) {
     const C *const from = x + row * size, *const error = errors + row * size;
     C* const below = belows + row * size;
     const C s = scale[row], along = s * s * inner(from, error, size) / C(size);

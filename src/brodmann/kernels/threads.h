@@ -83,4 +83,12 @@ void team(int64_t work, int threads, const Body& body) {
 #endif
 }
 
+// Calls body(row) for all rows, each thread for its share of them; a row takes `work` multiply-adds.
+template <class Body>
+void each_row(int threads, int64_t rows, int64_t work, const Body& body) {
+  team(rows * work, threads, [&](int thread) {
+    for (int64_t row = rows * thread / threads; row < rows * (thread + 1) / threads; ++row) body(row);
+  });
+}
+
 }  // namespace

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..autograd import as_leaf, ordinary
 from ..errors import BrodmannError
+from ..kernels import cells
 from ..layer import has_parameters
 
 aten = torch.ops.aten
@@ -100,7 +101,9 @@ class GRU(Cell):
         return self.with_pull_back(below, before, state)[0]
 
     def with_pull_back(self, below: Tensor, before: Tensor, state: State) -> tuple[State, PullBack]:
-        """See `Cell`; in closed form, which takes a third to two thirds of the time (docs/log.md)."""
+        """See `Cell`; by a kernel or in closed form, which takes a third to two thirds of the time (docs/log.md)."""
+        if cells.takes(self.gates, below, before, state):
+            return cells.gru(below, before, state)
         (h,), both = state, 2 * (below.shape[-1] // 3)
         before_n = before[:, both:]
         rz = torch.sigmoid(below[:, :both] + before[:, :both])
@@ -132,7 +135,9 @@ class LSTM(Cell):
         return self.with_pull_back(below, before, state)[0]
 
     def with_pull_back(self, below: Tensor, before: Tensor, state: State) -> tuple[State, PullBack]:
-        """See `Cell`; in closed form, which takes a third to two thirds of the time (docs/log.md)."""
+        """See `Cell`; by a kernel or in closed form, which takes a third to two thirds of the time (docs/log.md)."""
+        if cells.takes(self.gates, below, before, state):
+            return cells.lstm(below, before, state)
         gates, units = below + before, below.shape[-1] // 4
         g = torch.tanh(gates[:, 2 * units : 3 * units])
         opened = torch.sigmoid(gates)
