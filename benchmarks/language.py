@@ -83,17 +83,18 @@ def with_areas(feedback: str | Callable[[Shape], Feedback], routing: str = "laye
     return converted(rates=Rates(areas=1.0), feedback=feedback, areas=1, layers=layers)
 
 
-def of_whole_parts(feedback: str | Callable[[Shape], Feedback]) -> Build:
+def of_whole_parts(feedback: str | Callable[[Shape], Feedback], **router: Any) -> Build:
     """Returns what builds a decoder whose feed-forward parts are areas, without a shared one; a part has one route."""
-    own = {"areas": EXPERTS, "shared": "off", "gated": True, "router": ROUTER, "routing": "module"}
+    own = {"areas": EXPERTS, "shared": "off", "gated": True, "router": ROUTER | router, "routing": "module"}
     return converted(feedback=feedback, areas=1, layers={"blocks.*.mlp": own})
 
 
-def of_parts(areas: int, hidden: int, feedback: str) -> Build:
+def of_parts(areas: int, hidden: int, feedback: str, **router: Any) -> Build:
     """Returns what builds a decoder stacked from parts, whose areas are whole feed-forward parts."""
 
     def build(sizes: Sizes) -> Network:
-        body = stacked(sizes.sample, *sizes[:3], hidden * sizes.width, areas=areas, feedback=feedback)
+        width = hidden * sizes.width
+        body = stacked(sizes.sample, *sizes[:3], width, areas=areas, feedback=feedback, router=ROUTER | router)
         return Network(body)
 
     return build
@@ -114,8 +115,14 @@ METHODS: dict[str, Build] = {
     "mirrored start, 16 areas in feed-forward parts, one route": with_areas(PER_AREA, "module"),
     "transpose, 16 areas of whole feed-forward parts": of_whole_parts("transpose"),
     "mirrored start, 16 areas of whole feed-forward parts": of_whole_parts(PER_AREA),
+    "mirrored start, 16 areas of whole feed-forward parts, routers of 32 dimensions": of_whole_parts(
+        PER_AREA, dimension=32
+    ),
     "transpose, stacked, a quarter more hidden units": of_parts(1, 5, "transpose"),
     "mirrored start, stacked, 16 areas of whole feed-forward parts": of_parts(EXPERTS, 4, "kolen-pollack-mirrored"),
+    "mirrored start, stacked, 16 areas of whole feed-forward parts, routers of 32 dimensions": of_parts(
+        EXPERTS, 4, "kolen-pollack-mirrored", dimension=32
+    ),
 }
 
 
