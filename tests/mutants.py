@@ -195,10 +195,10 @@ MUTANTS = [
     ("kernels/moves.h", "rest2 * g * g", "rest2 * g", "a second moment without a square"),
     ("kernels/gate.h", " / square[r];", ";", "a cosine without its norm"),
     ("kernels/gate.h", "sums[0] += load(p + c, cells - c);", "sums[0] += load(p + c);", "a softmax over cells that do not exist"),
-    ("kernels/numbers.h", " - n * low;", ";", "an exponential to another base"),
-    ("kernels/cells.h", "f * load(c_before + at, count) + i * g", "f * load(c_before + at, count) + i", "a state without its new part"),
-    ("kernels/cells.h", "below + row * stride + number * units + unit, count) +", "below + first + number * units, count) +", "a step of another place in a sequence"),
-    ("kernels/cells.h", "return unless_nan<V>(x, x < 0 ? -y : y);", "return x < 0 ? -y : y;", "a number in place of none, in a cell"),
+    ("kernels/exponential.h", " - n * low;", ";", "an exponential to another base"),
+    ("kernels/cells.h", "f * load(c_before + at, left) + i * g", "f * load(c_before + at, left) + i", "a state without its new part"),
+    ("kernels/cells.h", "below + row * stride + number * units + unit, left) +", "below + first + number * units, left) +", "a step of another place in a sequence"),
+    ("kernels/exponential.h", "return unless_nan<V>(x, x < 0 ? -y : y);", "return x < 0 ? -y : y;", "a number in place of none, in a cell"),
     ("kernels/nearest.h", "cell[lane] < cell[first]", "cell[lane] > cell[first]", "the last of equals"),
     ("kernels/loss.h", "(error[c] / sum - even)", "(error[c] / sum)", "smoothing that is forgotten"),
 ]  # fmt: skip
@@ -228,6 +228,7 @@ SOONEST = {
     "nearest.h": ["kernels/test_per_row.py"],
     "loss.h": ["kernels/test_per_row.py"],
     "cells.h": ["kernels/test_cells.py"],
+    "exponential.h": ["kernels/test_cells.py"],
 }
 """The tests of the kernels that find a fault in a header first; those of products for all others."""
 

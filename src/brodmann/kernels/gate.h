@@ -5,6 +5,7 @@
 #include <cmath>
 #include <vector>
 
+#include "exponential.h"
 #include "forward.h"
 #include "groups.h"
 #include "numbers.h"
@@ -97,7 +98,7 @@ template <class C>
 void gate_down(int threads, int64_t rows, int64_t cells, int64_t dimension, const C* u, const C* prototypes,
                const int64_t* cell, const C* gate_error, C temperature, C* error) {
   constexpr int64_t lanes = Lanes<C>::count;
-  const int64_t stride = (cells + lanes - 1) / lanes * lanes, tiles = (rows + kRows - 1) / kRows;
+  const int64_t stride = tiles_of(cells, lanes) * lanes, tiles = tiles_of(rows, kRows);
   std::vector<C> packed(dimension * stride);
   for (int64_t d = 0; d < dimension; ++d) {
     for (int64_t j = 0; j < cells; ++j) packed[d * stride + j] = prototypes[j * dimension + d];

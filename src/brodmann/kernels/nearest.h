@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <limits>
 #include <vector>
 
 #include "forward.h"
@@ -59,7 +60,7 @@ template <class C>
 void nearest(int threads, int64_t rows, int64_t cells, int64_t dimension, const C* u, const C* prototypes,
              int64_t* cell) {
   constexpr int64_t lanes = Lanes<C>::count, block = kVectors * lanes;
-  const int64_t blocks = (cells + block - 1) / block;
+  const int64_t blocks = tiles_of(cells, block);
   std::vector<Best<C>> best(threads * rows);
   team(rows * cells * dimension, threads, [&](int thread) {
     std::vector<C> packed(block * dimension), rest(block * dimension);

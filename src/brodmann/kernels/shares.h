@@ -32,7 +32,7 @@ Shares cut(const Groups& groups, int64_t extent, int64_t other, const Step& step
   int64_t work = 0;
   for (int64_t group = 0; group < groups.count; ++group) work += (groups.rows(group) + kTouch) * extent * other;
   const int64_t share = std::max<int64_t>(work / (threads * 4), 1);
-  const int64_t blocks = (extent + kPiece - 1) / kPiece, pieces = std::min<int64_t>(threads, blocks);
+  const int64_t blocks = tiles_of(extent, kPiece), pieces = std::min<int64_t>(threads, blocks);
   Shares shares;
   for (int64_t thread = 0; thread < threads; ++thread) {
     shares.bounds.push_back(int64_t(shares.items.size()));
@@ -43,7 +43,7 @@ Shares cut(const Groups& groups, int64_t extent, int64_t other, const Step& step
       const int64_t wanted = share / ((groups.rows(group) + kTouch) * other) + 1;
       const int64_t unit = step(groups.rows(group));
       if (unit == 0) continue;
-      const int64_t size = (wanted + unit - 1) / unit * unit;
+      const int64_t size = tiles_of(wanted, unit) * unit;
       const int64_t end = std::min(blocks * (piece + 1) / pieces * kPiece, extent);
       for (int64_t begin = blocks * piece / pieces * kPiece; begin < end; begin += size) {
         shares.items.push_back({group, begin, std::min(begin + size, end)});

@@ -81,7 +81,7 @@ class Blocks {
     kept_call = call, kept_group = group;
     constexpr int64_t width = kWidth<X>;
     const int64_t rows = groups.rows(group);
-    kept.resize(rows * ((inputs + width - 1) / width) * width);
+    kept.resize(rows * tiles_of(inputs, width) * width);
     for (int64_t k = 0; k < rows; ++k) {
       const X* from = x + groups.row(groups.bounds[group] + k) * inputs;
       X* to = kept.data() + k * width;
@@ -218,7 +218,7 @@ void update_panels(const Move& move, const Groups& groups, const Item& item, int
                    int64_t outputs, const X* delta, const X* x) {
   static thread_local std::vector<C> gradient;
   constexpr int64_t lanes = Lanes<C>::count;
-  const int64_t stride = (item.end - item.begin + lanes - 1) / lanes * lanes;
+  const int64_t stride = tiles_of(item.end - item.begin, lanes) * lanes;
   const int64_t most = std::max<int64_t>(kSums / int64_t(sizeof(C)) / stride / kRows, 1) * kRows;
   const int64_t rows_end = groups.bounds[item.group + 1];
   alignas(64) X block[kDepth * kWidth<X>];
@@ -230,7 +230,7 @@ void update_panels(const Move& move, const Groups& groups, const Item& item, int
       const X* const tiles = in_tiles(groups, first, rows, begin, end, outputs, delta);
       for (int64_t i = item.begin; i < item.end; i += kWidth<X>) {
         const int64_t here = std::min(kWidth<X>, item.end - i);
-        as_constant<kVectors>((here + lanes - 1) / lanes, [&](auto vectors) {
+        as_constant<kVectors>(tiles_of(here, lanes), [&](auto vectors) {
           X* to = block;
           for (int64_t k = 0; k < rows; ++k) to = lay_out<vectors>(x + groups.row(first + k) * inputs + i, here, to);
           C* sums = gradient.data() + i - item.begin;
@@ -274,7 +274,7 @@ void update(int threads, const Groups& groups, int64_t inputs, int64_t outputs, 
 template <class C, class W>
 void move_by(int threads, const Groups& groups, int64_t size, const C* gradient, const Moves<C, W>& moves) {
   constexpr int64_t piece = 1 << 13, work = 8;  // multiply-adds that a number takes, about
-  deal((size + piece - 1) / piece, size * work, threads, [&](int64_t index) {
+  deal(tiles_of(size, piece), size * work, threads, [&](int64_t index) {
     const int64_t begin = index * piece, count = std::min(piece, size - begin);
     moves.of(0, [&](const auto& move) {
       move(groups.slot(0) * size + begin, Part<C>{gradient + begin, 1, count, count, count});
