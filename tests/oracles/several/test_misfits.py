@@ -151,7 +151,7 @@ IN_ORDER = "Expected a tuple of 2 tensors for this Graph, left, right, or a dict
         ),
         (
             lambda: Trainer(learner(), pairs(), transform=lambda x: x[0][:3]).run(),
-            "Expected transform to return the 8 samples of the batch, got (3, 4).",
+            "Expected transform to return the 8 samples of the batch, got (3, 4) torch.float32.",
         ),
         (
             lambda: Trainer(learner(), ((pairs()[0][0], pairs()[0][1] / 0), pairs()[1])),
