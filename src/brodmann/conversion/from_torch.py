@@ -59,8 +59,8 @@ def from_torch(
     that learns if they are parameters, one for all areas. A batch norm becomes a `BatchNorm`, which learns with the
     statistics of each batch, or stays as at inference. All else must hold no parameters and becomes a `Local`.
 
-    Gated areas without a shared part are the exception: their gate scales what the model's map returns, so that the
-    body does not compute what a trained model has learned.
+    With gated areas and no shared part the body does not start out computing the same: the gate scales what the model's
+    map returns. That is for models that have not learned yet.
 
     The model is left as it was. Images that come out have their channels last, as losses here take them. With
     ``areas=1`` and ``feedback="transpose"`` the body also learns as the model would under autograd: a

@@ -36,8 +36,7 @@ class Captured:
     contiguous (parts of whole numbers, such as ``tokens[:, :-1]``, may be so); without compiled kernels; under autocast
     and hooks; if autograd follows; while another thread makes a call; for batches of a ninth size; and if a step reads
     its own numbers: dropout in `Recomputed`, a loss of your own that does. `refusal` says why a call was an ordinary
-    one. Update rules
-    without a compiled kernel (`Muon`, `RLS`, one of your own) are called in every step, as they are.
+    one. Update rules without a compiled kernel (`Muon`, `RLS`, one of your own) are called in every step, as they are.
 
     Source: CUDA graphs, which do the same on GPUs; for steps in place, our choice.
 

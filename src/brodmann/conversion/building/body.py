@@ -45,8 +45,8 @@ class _Building:
 
     Attributes:
         nodes: The nodes so far, as a `Graph` takes them; the node of a step has the step's name.
-        node_of: By value, the node that has it, unless they have the same name: an input once it is checked, and what
-            leaves a module of one route.
+        moved: By value, the node that has it under another name: an input once it is checked, and what leaves a module
+            of one route. See `_node_of`.
         learning: Steps and inputs at or below which something learns.
         owners: The first step of each operation with parameters that stands in several places, by the operation.
     """
@@ -59,7 +59,7 @@ class _Building:
         for step in computation.steps:
             self.places[id(step.operation)].append(step)
         self.nodes: dict[str, tuple[Any, ...]] = {}
-        self.node_of: dict[str, str] = {}
+        self.moved: dict[str, str] = {}
         self.learning: set[str] = set() if lowest else set(self.inputs)
         self.owners: dict[int, Step] = {}
 
@@ -80,12 +80,10 @@ class _Building:
         inner = _Building(module.computation, choices, self.output_rows, lowest=lowest).body()
         size = module.came.shape[-1:] if module.of_rows else module.came.shape[1:]
         parts = replace(choices.of(module.module), in_features=size.numel(), routing="network")
-        name = free_name(
-            module.module.replace(".", "_"), {*RESERVED, *self.taken} - {step.name for step in module.steps}
-        )
-        self.node_of[module.output.name] = name
+        name = free_name(module.module.replace(".", "_"), self._taken - {step.name for step in module.steps})
+        self.moved[module.output.name] = name
         follow = any(part.routed for part in inner.modules() if isinstance(part, AreaLinear))
-        self.nodes[name] = (parts.wrap(inner) if follow else inner, self.node_of.get(module.source, module.source))
+        self.nodes[name] = (parts.wrap(inner) if follow else inner, self._node_of(module.source))
         if inner.learns or not lowest:
             self.learning.add(module.output.name)
 
@@ -112,7 +110,7 @@ class _Building:
                 self._add_module(part)
             else:
                 self._add(part)
-        outputs = of_each(lambda name: self.node_of.get(name, name), self.computation.outputs)
+        outputs = of_each(self._node_of, self.computation.outputs)
         before, last = [self.inputs[0], *self.nodes], next(reversed(self.nodes))
         chain = all(sources == [below] for (_, *sources), below in zip(self.nodes.values(), before, strict=False))
         if chain and not self.owners and self.inputs == (INPUT,) and outputs == last:
@@ -139,19 +137,23 @@ class _Building:
 
     def _put(self, step: Step, layer: Layer | str, *, learns: bool) -> None:
         """Adds the node of a step: its layer, or the name of another one with the same layer."""
-        self.nodes[step.name] = (layer, *(self.node_of.get(source, source) for source in step.sources))
+        self.nodes[step.name] = (layer, *map(self._node_of, step.sources))
         if learns:
             self.learning.add(step.name)
 
+    def _node_of(self, value: str) -> str:
+        """Returns the name of the node that has a value."""
+        return self.moved.get(value, value)
+
     @property
-    def taken(self) -> set[str]:
+    def _taken(self) -> set[str]:
         """Names that no further node may have."""
-        return {*self.inputs, *self.nodes, *(step.name for step in self.computation.steps)}
+        return {*RESERVED, *self.inputs, *self.nodes, *(step.name for step in self.computation.steps)}
 
     def _check_sizes(self, name: str) -> None:
         """Adds a node that checks the sizes of all inputs, and passes on the one of that name."""
         asked = None if self.computation.is_of_one_shape else self.computation.asked
-        images = [one in self.node_of for one in self.inputs]
+        images = [one in self.moved for one in self.inputs]
         if all(images) and not (asked is not None and asked.count_samples):  # whose shape is checked already
             return
         sizes = OfSizes([*self.computation.inputs.values()], images, self.inputs.index(name), asked)
@@ -159,9 +161,10 @@ class _Building:
 
     def _check(self, name: str, kind: str, check: nn.Module, *read: str) -> None:
         """Adds a node that checks an input, or some of them, and passes on the one of that name."""
-        below = [self.node_of.get(one, one) for one in read]
-        self.node_of[name] = free_name(kind, self.taken)
-        self.nodes[self.node_of[name]] = (Local(check), *below)
+        below = [self._node_of(one) for one in read]
+        free = free_name(kind, self._taken)
+        self.nodes[free] = (Local(check), *below)
+        self.moved[name] = free
 
 
 def _tied_weights(steps: Sequence[Step], choices: Choices) -> dict[str, TiedWeights]:
