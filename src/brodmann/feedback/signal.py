@@ -11,7 +11,7 @@ from torch import Tensor
 from ..areas import AreaMap, Slab, map_of_parts
 from ..kernels import Groups
 from ..processes import Processes
-from ..routing import weights_of_rows
+from ..rows import weights_of_rows
 from ..several import of_each
 from ..updates import check_counts, counted
 

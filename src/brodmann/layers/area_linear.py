@@ -19,11 +19,11 @@ from ..kernels import Groups
 from ..layer import Context
 from ..origin import is_ours
 from ..processes import Processes
-from ..routing import Choice, Chosen, Route, Router, build_router, checked_route, repeat_rows, sketch
+from ..routing import Choice, Chosen, Route, Router, build_router, checked_route, sketch
+from ..rows import as_rows, repeat_rows, unflatten_rows
 from ..storage import storage_dtype
 from ..updates import SGD, Factors, UpdateRule, check_counts, check_rule
 from .maps import Maps
-from .rows import as_rows, unflatten_rows
 from .steering import Steering
 
 SHARED = ("learned", "frozen", "off")

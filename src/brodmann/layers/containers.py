@@ -15,8 +15,8 @@ from ..held import Held
 from ..layer import Container, Context, Gathering, Layer, check_layer, error_through, trace_of
 from ..processes import Processes
 from ..routing import Chosen, Route, Router
+from ..rows import as_rows
 from .area_linear import AreaLinear
-from .rows import as_rows
 from .steering import Steering, followers
 
 

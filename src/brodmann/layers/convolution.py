@@ -13,11 +13,11 @@ from ..errors import BrodmannError
 from ..feedback import as_direct, one_matrix_of
 from ..layer import Container, Context
 from ..routing import Chosen
+from ..rows import as_rows
 from ..storage import computing
 from .area_linear import AreaLinear
 from .folded import Folded
 from .patches import Patches
-from .rows import as_rows
 
 
 class ImageTrace(NamedTuple):

@@ -14,7 +14,8 @@ from ..feedback import Feedback, Signal, follows_alone, let_learn, path_reads_ro
 from ..held import Held
 from ..kernels import Groups
 from ..layer import Context, Gathering
-from ..routing import Chosen, Route, repeat_rows
+from ..routing import Chosen, Route
+from ..rows import repeat_rows
 from ..storage import computing
 from ..updates import UpdateRule, rule_reads_rows
 from .weights import move_with_follower

@@ -13,7 +13,8 @@ from ..checks import check_error, check_tensors
 from ..errors import BrodmannError
 from ..kernels import Groups
 from ..layer import Container, Context
-from ..routing import Chosen, Route, stack_steps
+from ..routing import Chosen, Route
+from ..rows import stack_steps
 from .area_linear import AreaLinear, AreaTrace
 from .cells import Cell, PullBack, State
 

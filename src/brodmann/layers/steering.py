@@ -14,7 +14,8 @@ from ..feedback import Feedback
 from ..layer import Context, Layer
 from ..origin import is_ours
 from ..recording import asked, replayed
-from ..routing import Conflict, Recruiting, Route, Router, weights_of_rows
+from ..routing import Conflict, Recruiting, Route, Router
+from ..rows import weights_of_rows
 
 Part = TypeVar("Part", bound=nn.Module)
 

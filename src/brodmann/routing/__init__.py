@@ -2,7 +2,7 @@
 
 from .conflict import Conflict, sketch
 from .recruiting import Recruiting
-from .route import Choice, Chosen, Route, checked_route, repeat_rows, stack_steps, weights_of_rows
+from .route import Choice, Chosen, Route, checked_route
 from .router import Router, build_router, cell_count, check_partition
 
 __all__ = [
@@ -16,8 +16,5 @@ __all__ = [
     "cell_count",
     "check_partition",
     "checked_route",
-    "repeat_rows",
     "sketch",
-    "stack_steps",
-    "weights_of_rows",
 ]

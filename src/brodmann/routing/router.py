@@ -31,9 +31,10 @@ from ..kernels import Groups
 from ..kernels.per_row import nearest
 from ..origin import is_ours
 from ..recording import replayed
+from ..rows import weights_of_rows
 from ..updates import SGD, UpdateRule, check_rule, counted
 from .conflict import Conflict
-from .route import Choice, Route, check_cells, length_of, weights_of_rows
+from .route import Choice, Route, check_cells, length_of
 
 PARTITIONS = ("fixed", "manual", "growing")
 DIMENSION = 16

@@ -15,7 +15,7 @@ from ..losses.facts import check_single, facts_of, one_number, per_sample
 from ..losses.scores import name_of_score
 from ..losses.targets import are_classes, like_output
 from ..network.batches import ROWS, outputs_of
-from ..routing import weights_of_rows
+from ..rows import weights_of_rows
 from ..several import Several, check_pairs, check_several, sample_count
 from .learner import Learner, device_of, learner_of
 from .samples import in_memory
