@@ -32,6 +32,9 @@ from brodmann.feedback import Feedback, Shape
 
 BATCH, BALANCING = 32, 0.01
 """Windows of a step, and the weight of a mixture's balancing loss."""
+WIDER = ROUTER | {"dimension": 32}
+DOWN = WIDER | {"feedback": "kolen-pollack-mirrored"}
+"""Settings of routers of 32 dimensions, and of those that also send the error of their gates down."""
 
 
 class Sizes(NamedTuple):
@@ -44,6 +47,7 @@ class Sizes(NamedTuple):
 
 
 Build = Callable[[Sizes], Any]
+Way = str | Callable[[Shape], Feedback]
 
 
 def under_autograd(hidden: int = 4, *, mixture: bool = False) -> Build:
@@ -77,25 +81,24 @@ def converted(*, rates: Rates | None = None, **settings: Any) -> Build:
     return build
 
 
-def with_areas(feedback: str | Callable[[Shape], Feedback], routing: str = "layer") -> Build:
+def with_areas(feedback: Way, routing: str = "layer", router: dict[str, Any] = ROUTER) -> Build:
     """Returns what builds a decoder with gated areas in its feed-forward parts, routed by each map or by the part."""
-    layers = {"blocks.*.mlp": {"areas": EXPERTS, "gated": True, "router": ROUTER, "routing": routing}}
+    layers = {"blocks.*.mlp": {"areas": EXPERTS, "gated": True, "router": router, "routing": routing}}
     return converted(rates=Rates(areas=1.0), feedback=feedback, areas=1, layers=layers)
 
 
-def of_whole_parts(feedback: str | Callable[[Shape], Feedback], **router: Any) -> Build:
+def of_whole_parts(feedback: Way, router: dict[str, Any] = ROUTER) -> Build:
     """Returns what builds a decoder whose feed-forward parts are areas, without a shared one; a part has one route."""
-    own = {"areas": EXPERTS, "shared": "off", "gated": True, "router": ROUTER | router, "routing": "module"}
+    own = {"areas": EXPERTS, "shared": "off", "gated": True, "router": router, "routing": "module"}
     return converted(feedback=feedback, areas=1, layers={"blocks.*.mlp": own})
 
 
-def of_parts(areas: int, hidden: int, feedback: str, **router: Any) -> Build:
+def of_parts(areas: int, hidden: int, feedback: str, router: dict[str, Any] = ROUTER) -> Build:
     """Returns what builds a decoder stacked from parts, whose areas are whole feed-forward parts."""
 
     def build(sizes: Sizes) -> Network:
         width = hidden * sizes.width
-        body = stacked(sizes.sample, *sizes[:3], width, areas=areas, feedback=feedback, router=ROUTER | router)
-        return Network(body)
+        return Network(stacked(sizes.sample, *sizes[:3], width, areas=areas, feedback=feedback, router=router))
 
     return build
 
@@ -115,13 +118,19 @@ METHODS: dict[str, Build] = {
     "mirrored start, 16 areas in feed-forward parts, one route": with_areas(PER_AREA, "module"),
     "transpose, 16 areas of whole feed-forward parts": of_whole_parts("transpose"),
     "mirrored start, 16 areas of whole feed-forward parts": of_whole_parts(PER_AREA),
-    "mirrored start, 16 areas of whole feed-forward parts, routers of 32 dimensions": of_whole_parts(
-        PER_AREA, dimension=32
+    "mirrored start, 16 areas of whole feed-forward parts, routers of 32 dimensions": of_whole_parts(PER_AREA, WIDER),
+    "transpose, 16 areas of whole feed-forward parts, error of gates": of_whole_parts(
+        "transpose", WIDER | {"feedback": "transpose"}
     ),
+    "mirrored start, 16 areas of whole feed-forward parts, error of gates": of_whole_parts(PER_AREA, DOWN),
+    "mirrored start, 16 areas in feed-forward parts, one route, error of gates": with_areas(PER_AREA, "module", DOWN),
     "transpose, stacked, a quarter more hidden units": of_parts(1, 5, "transpose"),
     "mirrored start, stacked, 16 areas of whole feed-forward parts": of_parts(EXPERTS, 4, "kolen-pollack-mirrored"),
     "mirrored start, stacked, 16 areas of whole feed-forward parts, routers of 32 dimensions": of_parts(
-        EXPERTS, 4, "kolen-pollack-mirrored", dimension=32
+        EXPERTS, 4, "kolen-pollack-mirrored", WIDER
+    ),
+    "mirrored start, stacked, 16 areas of whole feed-forward parts, error of gates": of_parts(
+        EXPERTS, 4, "kolen-pollack-mirrored", DOWN
     ),
 }
 

@@ -11,6 +11,7 @@ from .errors import BrodmannError
 from .feedback import KolenPollack
 from .layers import AreaLinear
 from .layers.weights import Weights
+from .routing import Router
 
 
 @torch.no_grad()
@@ -29,7 +30,8 @@ def mirror_weights(network: nn.Module, samples: int = MIRROR_ROWS) -> None:
 
     Args:
         network: A `Network` or a body. Its feedback weights are set in place; nothing else changes. A `Product`,
-            and `TiedWeights`, are watched as the map of their weights, (out, in), whatever is done with them.
+            and `TiedWeights`, are watched as the map of their weights, (out, in), whatever is done with them; the
+            projection of a router that has feedback as a map, too.
         samples: Rows of noise, n, drawn by PyTorch's own generator. Default 8192: a cosine of 0.95 for 784 inputs.
 
     Raises:
@@ -37,10 +39,11 @@ def mirror_weights(network: nn.Module, samples: int = MIRROR_ROWS) -> None:
     """
     check_whole(samples=samples)
     parts = network.modules() if isinstance(network, nn.Module) else ()
-    layers = [part for part in parts if isinstance(part, AreaLinear | Weights)]
-    paths = [(layer, path) for layer in layers if layer.feedback is not None for path in layer.feedback.modules()]
-    pairs = [(layer, path) for layer, path in paths if isinstance(path, KolenPollack)]  # one may be inside another path
+    owners = [part for part in parts if isinstance(part, AreaLinear | Weights | Router)]
+    paths = [(owner, path) for owner in owners if owner.feedback is not None for path in owner.feedback.modules()]
+    pairs = [(owner, path) for owner, path in paths if isinstance(path, KolenPollack)]  # one may be inside another path
     if not pairs:
         raise BrodmannError("Expected a network with Kolen-Pollack feedback, the only kind whose weights can be set.")
-    for layer, path in pairs:
-        path.mirror(layer.shared, layer.areas if isinstance(layer, AreaLinear) else None, samples)
+    for owner, path in pairs:
+        shared = owner.projection if isinstance(owner, Router) else owner.shared
+        path.mirror(shared, owner.areas if isinstance(owner, AreaLinear) else None, samples)

@@ -62,7 +62,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (
         lambda: mlp(4, 2, router={"lerned": False}),
         "Unknown setting of router 'lerned'. Did you mean 'learned'? Choose one of: balance_rate, cells, conflict, "
-        "dimension, learned, partition, temperature.",
+        "dimension, feedback, learned, partition, temperature.",
     ),
     (
         lambda: mlp(4, 2, router=Router(4, 16)),  # type: ignore[arg-type]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
-from brodmann import Router
+from brodmann import AreaLinear, Router, Sequential, mlp
+from brodmann.feedback import Direct, Transpose
+from brodmann.layers import Routed
 from brodmann.routing import Recruiting
 
 
@@ -26,6 +29,32 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (lambda: Router(4, 2, balance_rate=math.nan), "Expected balance_rate to be a number of at least 0, got nan."),
     (lambda: Router(4, 2, learned="no"), "Expected learned to be True or False, got 'no'."),  # type: ignore[arg-type]
+    (
+        lambda: Router(4, 3, feedback="transpose"),  # type: ignore[arg-type]
+        "Expected feedback to be a class, or a functools.partial of one, got 'transpose'.",
+    ),
+    (
+        lambda: Router(4, 3, feedback=partial(Direct, outputs=2)),
+        "Direct brings errors from the network's output, which say nothing of gates: give the router another feedback, "
+        "such as KolenPollack.",
+    ),
+    (
+        lambda: AreaLinear(4, 3, router=partial(Router, feedback=Transpose)),
+        "The feedback of a router sends down the error of gates, but nothing that follows this one is gated: give "
+        "gated=True, or leave the router's feedback out.",
+    ),
+    (
+        lambda: Routed(Router(4, 16, feedback=Transpose), Sequential(AreaLinear(4, 3, router=None))),
+        "The feedback of a router sends down the error of gates, but nothing that follows this one is gated: give "
+        "gated=True, or leave the router's feedback out.",
+    ),
+    (
+        lambda: mlp(4, 3, gated=True, router={"feedback": "nothing"}),
+        "Unknown feedback 'nothing'. Choose one of: direct, kolen-pollack, kolen-pollack-equal, "
+        "kolen-pollack-mirrored, kolen-pollack-noisy, kolen-pollack-per-area, random, sign, transpose. To use one of "
+        "your own, register it in brodmann.builders.FEEDBACKS, in a file that `brodmann --import FILE` loads. In "
+        "Python, pass the object itself where that is accepted: worker processes know only the names of what they import.",
+    ),
     (
         lambda: Router(4, 3, partition="manul"),
         "Unknown partition 'manul'. Did you mean 'manual'? Choose one of: fixed, growing, manual.",

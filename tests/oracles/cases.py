@@ -66,6 +66,8 @@ LAYERS: dict[str, dict[str, Any]] = {
     "areas, projection frozen": {"areas": 4, "routing": "layer", "router": {"learned": False}},
     "one route": {"areas": 4, "routing": "network"},
     "one route, gated": {"areas": 4, "routing": "network", "gated": True},
+    "areas, error of gates": {"areas": 4, "routing": "layer", "gated": True, "router": {"feedback": "transpose"}},
+    "one route, error of gates": {"areas": 4, "routing": "network", "gated": True, "router": {"feedback": "transpose"}},
     "tanh": {"areas": 4, "routing": "layer", "activation": "tanh"},
     "gelu": {"areas": 4, "routing": "layer", "activation": "gelu"},
 }

@@ -1,6 +1,7 @@
 """An independent network of areas under PyTorch autograd and torch.optim; shares no code with the learning path.
 
-Every area is its own Parameter with its own optimiser, stepped only when chosen; scores come from ``x.detach()``.
+Every area is its own Parameter with its own optimiser, stepped only when chosen; scores come from ``x.detach()`` unless
+they are those of a gate, and their router has feedback.
 """
 
 from __future__ import annotations
@@ -103,20 +104,24 @@ class Part:
 
 
 class Choice:
-    """A router's choice for a batch: area, and the gate as a function of the projection alone."""
+    """A router's choice for a batch: area, and the gate, a function of the projection alone unless it has feedback."""
 
     def __init__(self, router: Router, projection: Part, x: Tensor) -> None:
-        u = x.detach() @ projection.value.T
-        scores = F.cosine_similarity(u[:, None, :], router.prototypes[None], dim=-1)
-        self.cell = scores.argmax(1)
+        gates = []
+        for seen in (x.detach(), x):
+            scores = F.cosine_similarity((seen @ projection.value.T)[:, None, :], router.prototypes[None], dim=-1)
+            self.cell = scores.argmax(1)
+            gates.append((scores / router.temperature).softmax(1)[torch.arange(len(x)), self.cell])
         self.area = router.partition[self.cell]
-        self.gate = (scores / router.temperature).softmax(1)[torch.arange(len(x)), self.cell]
+        self.usefulness = gates[0]
+        self.gate = gates[0 if router.feedback is None else 1]
         projection.used = router.learned
         projection.see(x)
 
     def repeated(self, times: int) -> Choice:
         found = copy.copy(self)
-        found.area, found.gate = self.area.repeat_interleave(times), self.gate.repeat_interleave(times)
+        for name in ("area", "gate", "usefulness"):
+            setattr(found, name, getattr(self, name).repeat_interleave(times))
         return found
 
 
@@ -228,9 +233,9 @@ class Reference:
             weight.see(x[i : i + 1])
             own = x[i] @ weight.value.T + bias.value
             if choice is not None:
-                gate = choice.gate[i]
+                gate = choice.usefulness[i]
                 # Not gated: the output is the same, the gate learns as if it had multiplied at 1.
-                own = gate * own if layer.gated else own + (gate - gate.detach()) * own.detach()
+                own = choice.gate[i] * own if layer.gated else own + (gate - gate.detach()) * own.detach()
             rows.append(own)
         return out + torch.stack(rows)
 

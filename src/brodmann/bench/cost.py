@@ -32,7 +32,8 @@ def learning_operations(learner: Network | Backpropagation, sample: Tensor) -> i
     total = sum(rows[layer] * _of_areas(layer) for _, layer in learner.area_layers())
     for _, router in routers(learner):
         numbers = router.projection.value.numel() + router.prototypes.numel()
-        total += rows[router] * 2 * numbers * (1 + router.learned)
+        down = _of_feedback(router.feedback, 2 * router.projection.value.numel(), 1)
+        total += rows[router] * (2 * numbers * (1 + router.learned) + down)
     return total
 
 

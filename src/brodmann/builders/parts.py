@@ -141,6 +141,8 @@ class Parts:
         check_whole(in_features=self.in_features, outputs=self.outputs, areas=self.areas)
         settings: Any = {} if self.router is None or self._has_own_router else self.router
         check_settings("router", settings, self._kind, without=("in_features", "areas", "update"))
+        if settings.get("feedback") is not None:
+            feedback_path(settings["feedback"], self.outputs)
         dimension = settings.get("dimension", DIMENSION)
         cells = cell_count(self.areas, settings.get("partition", "fixed"), settings.get("cells"))
         check_whole(dimension=dimension, cells=cells)
@@ -245,7 +247,10 @@ class Parts:
     def _new_router(self) -> Callable[..., Router]:
         if self._has_own_router:
             return self.router  # type: ignore[return-value]
-        return functools.partial(self._kind, **self.router or {})  # type: ignore[arg-type]
+        settings: dict[str, Any] = {**self.router} if isinstance(self.router, dict) else {}
+        if settings.get("feedback") is not None:
+            settings["feedback"] = feedback_path(settings["feedback"], self.outputs)
+        return functools.partial(self._kind, **settings)
 
     @property
     def _kind(self) -> type[Router]:

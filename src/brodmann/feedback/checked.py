@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..checks import TRUSTED, Unmodified, check_sent, form_of
 from ..errors import BrodmannError, lacks_memory
@@ -34,8 +34,11 @@ def build_feedback(feedback: Callable[[Shape], Feedback], shape: Shape) -> Feedb
     that paths can be compared seed by seed.
 
     Raises:
-        BrodmannError: The shape alone is not enough, what is built is no path, or its methods take other arguments.
+        BrodmannError: It builds nothing, the shape alone is not enough, what is built is no path, or its methods take
+            other arguments.
     """
+    if not callable(feedback) or isinstance(feedback, nn.Module):
+        raise BrodmannError(f"Expected feedback to be a class, or a functools.partial of one, got {feedback!r}.")
     try:
         inspect.signature(feedback).bind(shape)
     except (TypeError, ValueError) as error:

@@ -19,7 +19,7 @@ from ..kernels import Groups
 from ..layer import Context
 from ..origin import is_ours
 from ..processes import Processes
-from ..routing import Choice, Chosen, Route, Router, build_router, checked_route, sketch
+from ..routing import Choice, Chosen, Route, Router, build_router, check_feedback, checked_route, sketch
 from ..rows import as_rows, repeat_rows, unflatten_rows
 from ..storage import storage_dtype
 from ..updates import SGD, Factors, UpdateRule, check_counts, check_rule
@@ -56,7 +56,7 @@ class AreaLinear(Maps):
     - ``W0, b0`` by the factors ``(delta, x)``;
     - ``D[g], d[g]`` by ``(a delta, x)`` of the area's own samples, and no other area;
     - the feedback weights, as their path says;
-    - the router by ``dL/da = delta . (D[g] x + d[g])``.
+    - the router by ``dL/da = delta . (D[g] x + d[g])``, which also adds to ``e_below`` if the router has feedback.
 
     Source: SAL (arXiv 2601.21561), abstract, for exclusive areas and asymmetric feedback; the shared part,
     areas that start at zero, the gate and the projection's rule are our choice.
@@ -128,9 +128,8 @@ class AreaLinear(Maps):
         check_whole(in_features=in_features, out_features=out_features, areas=areas)
         check_real(pooling=pooling, start_scale=start_scale)
         check_switch(gated=gated, bias=bias)
-        for name, part in (("feedback", feedback), ("router", router)):
-            if part is not None and (not callable(part) or isinstance(part, nn.Module)):
-                raise BrodmannError(f"Expected {name} to be a class, or a functools.partial of one, got {part!r}.")
+        if router is not None and (not callable(router) or isinstance(router, nn.Module)):
+            raise BrodmannError(f"Expected router to be a class, or a functools.partial of one, got {router!r}.")
         if update is not None:
             check_rule(update)
         if shared not in SHARED:
@@ -160,6 +159,8 @@ class AreaLinear(Maps):
                 weight, biases = torch.zeros_like(weight), None if biases is None else torch.zeros_like(biases)
             self.areas = AreaMap(areas, shape.stored(weight), biases, rule)
         self.router = build_router(router, in_features, areas, rule) if router is not None and areas > 1 else None
+        if self.router is not None:
+            check_feedback(self.router, gated=gated, lowest=feedback is None)
         self.routed = router is None and areas > 1
         self.place = 0  # among the layers that follow one `Routed`
         self.merged = False
@@ -207,7 +208,7 @@ class AreaLinear(Maps):
         route = self._route(x, rows, context)
         groups = _groups(rows, route)
         out, own = self._output(rows, route, groups)
-        needed = own if route is not None and route.learned else None
+        needed = own if route is not None and route.reads_gate_error else None
         leading = x.shape[:-1]
         return unflatten_rows(out, leading), AreaTrace(rows, needed, route, groups, leading)
 
@@ -233,7 +234,7 @@ class AreaLinear(Maps):
         route, lr = trace.route, context.lr_of(self)
         if route is not None:
             if trace.own is not None:
-                route.add_gate_error((signal.delta * trace.own).sum(1))
+                route.add_gate_error(_gate_error(signal, trace.own), gated=self.gated)
             if lr and route.grows:
                 route.add_pulls(sketch(signal.part_delta, trace.x, self.place))
         if lr:
@@ -305,7 +306,12 @@ class AreaLinear(Maps):
     def _below(self, signal: Signal, trace: AreaTrace) -> Tensor | None:
         if self.feedback is None:
             return None
-        return unflatten_rows(error_below(self.feedback, signal), trace.leading)
+        below = error_below(self.feedback, signal)
+        if self.router is not None and self.router.feedback is not None:
+            assert trace.route is not None
+            assert trace.own is not None
+            below = below + self.router.error_below(trace.route, _gate_error(signal, trace.own))
+        return unflatten_rows(below, trace.leading)
 
     def check_error(self, error: Tensor, leading: tuple[int, ...], x: Tensor) -> None:
         """Checks that an error is one of the output, (*leading, out), for x; raises a `BrodmannError`."""
@@ -342,6 +348,11 @@ class AreaLinear(Maps):
         """Shown by print(network)."""
         sizes = f"{self.in_features}, {self.out_features}, areas={self.budget}"
         return f"{sizes}, shared={self.shared_mode}, gated={self.gated}, pooling={self.pooling}, {self.update_rule}"
+
+
+def _gate_error(signal: Signal, own: Tensor) -> Tensor:
+    """Returns ``dL/da`` of each row, (rows,): ``delta . (D[g] x + d[g])``."""
+    return (signal.delta * own).sum(1)
 
 
 def _groups(rows: Tensor, route: Route | None) -> Groups:

@@ -14,7 +14,7 @@ from ..errors import BrodmannError
 from ..held import Held
 from ..layer import Container, Context, Gathering, Layer, check_layer, error_through, trace_of
 from ..processes import Processes
-from ..routing import Chosen, Route, Router
+from ..routing import Chosen, Route, Router, check_feedback
 from ..rows import as_rows
 from .area_linear import AreaLinear
 from .steering import Steering, followers
@@ -164,7 +164,7 @@ class Routed(Container, Gathering):
 
     The projection learns once a step, from ``dL/da`` summed over the layers of the body, and over the rows of a sample
     if a layer sees several; in several nodes of a `Graph` from each in turn, once the body has moved. The error
-    below is the body's: none goes through the route. Source: our choice.
+    below is the body's, with that of the gates if the router has feedback. Source: our choice.
     """
 
     router = Held[Router]()
@@ -204,6 +204,8 @@ class Routed(Container, Gathering):
                     f"The router has {router.areas} areas, but a layer of its body has {part.budget}: make them equal."
                 )
             part.place = place
+        gated = any(part.gated for part in followers(body, AreaLinear) if part.routed)
+        check_feedback(router, gated=gated, lowest=not body.sends_down)
         self.router, self.body = router, body
         self._update_rule = router.projection.update_rule
 
@@ -244,6 +246,8 @@ class Routed(Container, Gathering):
         """Error pass: error shaped as the output; returns that of x, or None."""
         route, inner = trace
         below: Tensor | None = error_through(self.body, inner, error, context._replace(route=route))
+        if below is not None and route.error_of_gates is not None:
+            below = below + self.router.error_below(route, route.error_of_gates).reshape(below.shape)
         if self.router.moves and context.lr_of(self):
             self.hand_over(route, context)  # after the layers of the body have handed over theirs: they move first
         return below

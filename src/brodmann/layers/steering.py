@@ -54,7 +54,9 @@ class Steering(NamedTuple):
         Then areas split whose samples were found to be in conflict, in most steps none.
         """
         router, rate = self.router, context.lr_of(self.layer, "projection")
+        feedback_rate = rate * context.rates.feedback
         for route in routes:
+            router.learn_feedback(route, feedback_rate, context.weight)
             given = route.x, context.weight
             with TRUSTED if is_ours(router) else Unmodified(f"{type(router).__name__}.learn", given):
                 router.learn(route, rate, context.weight)

@@ -3,7 +3,7 @@
 from .conflict import Conflict, sketch
 from .recruiting import Recruiting
 from .route import Choice, Chosen, Route, checked_route
-from .router import Router, build_router, cell_count, check_partition
+from .router import Router, build_router, cell_count, check_feedback, check_partition
 
 __all__ = [
     "Choice",
@@ -14,6 +14,7 @@ __all__ = [
     "Router",
     "build_router",
     "cell_count",
+    "check_feedback",
     "check_partition",
     "checked_route",
     "sketch",

@@ -33,6 +33,8 @@ class Route:
             need them all.
         cell: Chosen cell, (rows,) int64.
         area: Its area, (rows,) int64.
+        error_of_gates: The part of `gate_error` that comes from layers whose output the gate multiplies, (rows,); None
+            if there is none yet, or the router has no feedback by which it would go down.
     """
 
     router: Router
@@ -41,6 +43,7 @@ class Route:
     products: Tensor | None
     cell: Tensor
     area: Tensor
+    error_of_gates: Tensor | None = None
 
     @staticmethod
     def of_steps(steps: Sequence[Route]) -> Route:
@@ -64,6 +67,11 @@ class Route:
     def learned(self) -> bool:
         """Whether the projection learns from how useful the choice was, see `gate_error`."""
         return self.router.learned
+
+    @property
+    def reads_gate_error(self) -> bool:
+        """Whether someone asks for it: the projection learns, or it goes down."""
+        return self.learned or self.router.feedback is not None
 
     @property
     def grows(self) -> bool:
@@ -123,9 +131,12 @@ class Route:
         """Sketches of each row's gradients, (rows, SIZE); layers add theirs, see `brodmann.routing.conflict.sketch`."""
         return self.u.new_zeros(len(self.u), SIZE)
 
-    def add_gate_error(self, of_rows: Tensor) -> None:
+    def add_gate_error(self, of_rows: Tensor, *, gated: bool) -> None:
         """Adds what a layer finds for each of its rows, (rows of the layer,), to `gate_error`."""
-        self.gate_error.add_(summed_by_sample(of_rows, len(self.u)))
+        found = summed_by_sample(of_rows, len(self.u))
+        self.gate_error.add_(found)
+        if gated and self.router.feedback is not None:
+            self.error_of_gates = found if self.error_of_gates is None else self.error_of_gates + found
 
     def add_pulls(self, sketches: Tensor) -> None:
         """Adds the sketches of a layer's rows, (rows of the layer, SIZE), to `pulls`."""

@@ -26,6 +26,7 @@ from ..checks import (
     signature_of,
 )
 from ..errors import BrodmannError, unknown_name, warn
+from ..feedback import Feedback, Shape, Signal, build_feedback, error_below, let_learn
 from ..held import Held, HeldBuffer
 from ..kernels import Groups
 from ..kernels.per_row import nearest
@@ -52,8 +53,15 @@ class Router(nn.Module):
     through the softmax and the cosine to ``P``:
     ``dL/ds_j = dL/da * a (1[j = c] - p_j) / tau`` and ``dL/du = sum_j dL/ds_j (prototype_j - s_j u/|u|) / |u|``.
 
+    Where a gate multiplies what an area computes, the error of ``u`` is part of the error of ``x``, which the layers
+    below learn from. With a ``feedback`` path it goes down, through weights Q of that path in place of ``P``:
+    ``e_below += dL/du Q``. Without one, the default, it does not.
+
     Source: descriptions of SAL (arXiv 2601.21561) for projection, frozen prototypes and hard choice; gate, partition
-    table and learning rule are our choice.
+    table, learning rule and the error that goes down are our choice.
+
+    Attributes:
+        feedback: The path by which the error of gates goes down, or None.
     """
 
     projection = Held[Slab]()
@@ -61,6 +69,7 @@ class Router(nn.Module):
     prototypes = HeldBuffer[Tensor]()
     balance = HeldBuffer[Tensor]()
     conflict = Held[Conflict | None]()
+    feedback = Held[Feedback | None]()
     _protected: frozenset[int] = frozenset()
 
     def __init__(
@@ -75,6 +84,7 @@ class Router(nn.Module):
         balance_rate: float = 0.0,
         partition: str = "fixed",
         conflict: dict[str, Any] | None = None,
+        feedback: Callable[[Shape], Feedback] | None = None,
         update: UpdateRule | None = None,
     ) -> None:
         """Draws projection and prototypes from torch's global generator.
@@ -97,11 +107,14 @@ class Router(nn.Module):
                 see `Conflict`.
             conflict: Settings of `Conflict` if the partition is growing: ``evidence``, ``opposition``,
                 ``certainty``. Default its own.
+            feedback: How the error of gates goes down: a class of `brodmann.feedback`, or a `functools.partial` of one,
+                other than those that start at the network's output. For layers with ``gated=True`` only. Default None:
+                it does not; in a language model 0.02 to 0.03 bits per character were lost by that (docs/results.md).
             update: Rule of the projection. Default plain SGD.
 
         Raises:
             BrodmannError: A size is not a positive whole number, a rate or temperature is out of range, there are fewer
-                cells than areas, the partition is unknown, or the rule none.
+                cells than areas, the partition is unknown, the rule none, or the feedback none for a router.
         """
         super().__init__()
         if partition not in PARTITIONS:
@@ -132,6 +145,14 @@ class Router(nn.Module):
         self.conflict = Conflict(count, **conflict or {}) if partition == "growing" else None
         every = torch.arange(count)
         self.register_buffer("partition", every % areas if partition == "fixed" else torch.zeros_like(every))
+        rule = self.projection.update_rule
+        shape = Shape(in_features, dimension, areas=1, shared=True, equal_start=projection, update=rule)
+        self.feedback = None if feedback is None else build_feedback(feedback, shape)
+        if self.feedback is not None and self.feedback.from_output:
+            raise BrodmannError(
+                f"{type(self.feedback).__name__} brings errors from the network's output, which say nothing of gates: "
+                "give the router another feedback, such as KolenPollack."
+            )
 
     @property
     def cells(self) -> int:
@@ -248,6 +269,33 @@ class Router(nn.Module):
         area = self.partition.index_select(0, cell)
         return Route(self, x, u, products, cell, area)
 
+    def error_below(self, route: Route, gate_error: Tensor) -> Tensor:
+        """Returns what the error of gates, ``dL/da`` (rows,), adds to that of ``x``, (rows, in); see `Router`."""
+        assert self.feedback is not None
+        return error_below(self.feedback, self._signal(route, route.x, route.gate_down(gate_error)))
+
+    @unrecorded
+    def learn_feedback(self, route: Route, lr: float, weight: Tensor | None = None) -> None:
+        """Moves the feedback weights, if there are any, by the factors of the projection: before `learn` moves that.
+
+        The arguments are those of `learn`.
+        """
+        if self.feedback is not None and self.learned and lr:
+            x, delta = self._factors(route, weight)
+            let_learn(self.feedback, self._signal(route, x, delta), lr, 0.0, lr, 0.0)
+            if (follower := self.feedback.follower) is not None:
+                follower.learn(delta, x, route.groups, lr, 0.0)
+
+    def _factors(self, route: Route, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Returns what the projection learns from: ``x`` (rows, in) and ``dL/du`` (rows, dimension)."""
+        x, delta = route.x, route.gate_down(route.gate_error)
+        if weight is not None and self.projection.update_rule.repeats:
+            x, delta = counted(weights_of_rows(weight, len(x)), x, delta)
+        return x, delta
+
+    def _signal(self, route: Route, x: Tensor, delta: Tensor) -> Signal:
+        return Signal(x, delta, delta, route.groups, None, self.projection, None)
+
     @unrecorded
     def learn(self, route: Route, lr: float, weight: Tensor | None = None) -> None:
         """Moves the projection in place, then the balance; adds to the evidence of conflict.
@@ -260,9 +308,7 @@ class Router(nn.Module):
             weight: Weights of the samples, (batch, ...), which ``gate_error`` holds; or None.
         """
         if self.learned and lr:
-            x, delta = route.x, route.gate_down(route.gate_error)
-            if weight is not None and self.projection.update_rule.repeats:
-                x, delta = counted(weights_of_rows(weight, len(x)), x, delta)
+            x, delta = self._factors(route, weight)
             self.projection.learn(delta, x, route.groups, lr, 0.0)
         if self.balance_rate:
             ones = torch.ones_like(route.cell)  # no bincount, whose size depends on numbers: recordings cannot hold it
@@ -371,3 +417,18 @@ def build_router(router: Callable[..., Router], in_features: int, areas: int, up
     if built.areas != areas:
         raise BrodmannError(f"Expected router to build a Router of {areas} areas, as its layer has, got {built.areas}.")
     return built
+
+
+def check_feedback(router: Router, *, gated: bool, lowest: bool) -> None:
+    """Takes the feedback from a router below which nothing learns.
+
+    Raises:
+        BrodmannError: It has feedback, and there is no gate whose error could go down.
+    """
+    if router.feedback is not None and not gated:
+        raise BrodmannError(
+            "The feedback of a router sends down the error of gates, but nothing that follows this one is gated: give "
+            "gated=True, or leave the router's feedback out."
+        )
+    if lowest:
+        router.feedback = None

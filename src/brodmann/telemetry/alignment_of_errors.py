@@ -50,8 +50,8 @@ class Alignment:
 def alignment(network: Network, x: Several, target: Several) -> list[Alignment]:
     """Compares each layer's error with the true gradient, on a copy of the network that draws no dropout.
 
-    The true gradient comes from PyTorch autograd through the forward weights, routes and gates held fixed: no error
-    goes down through a router.
+    The true gradient comes from PyTorch autograd through the forward weights, routes held fixed, and gates too, unless
+    their router has feedback: otherwise no error goes down through a router.
 
     Args:
         network: Left as it is.
@@ -131,7 +131,8 @@ def _true_errors(network: Network, x: Several, target: Any) -> dict[nn.Module, l
         outputs[layer].append(output)
         return output
 
-    with watched(_watched(network), keep), watched(routers(network), _without_gate), torch.enable_grad():
+    silent = [(name, router) for name, router in routers(network) if router.feedback is None]
+    with watched(_watched(network), keep), watched(silent, _without_gate), torch.enable_grad():
         given = of_each(lambda part: part.requires_grad_(part.is_floating_point()), x)
         output = network(given)
         check_single(network.loss, output, target)
