@@ -16,27 +16,34 @@ from ..kernels import library
 from ..layer import Observer
 from ..recording.nested import replaced
 from ..several import Several, of_each, parts_in
-from .network import Network, check_network
+from .network import Network
 from .recorded import Recorded
+from .wrapper import Wrapper
 
 
-class Captured:
+class Captured(Wrapper):
     """Records the operations of a step once and replays them, like a CUDA graph: same bits, faster for small batches.
 
-    The first call of `learn`, or of inference, on batches of one size is an ordinary one. During the second, all that
-    it computes is recorded: operations of PyTorch, and calls of the compiled kernels. Further ones make just these
-    calls, in memory that is kept, without the Python between them, which takes most of the time of a small step. A call
-    is an ordinary one again, and one more is recorded, if
+    The first call of `learn`, or of inference, with batches of one size is an ordinary one. The second is recorded:
+    every operation of PyTorch, and every call of a compiled kernel. Later calls repeat just these, in memory that is
+    kept, without the Python in between, which takes most of the time of a small step. An ordinary call, and another
+    recording, come again if
 
     - a batch has another size or dtype;
-    - the network has changed other than by learning: a setting such as ``frozen`` or ``rates``, a part of it, or the
-      memory of a tensor.
+    - the network has changed other than by learning: a setting such as ``frozen`` or ``rates``, one of its parts, or
+      the memory of a tensor.
 
-    Calls stay ordinary ones if an observer or a rate of 0 is given; if a tensor of a batch is on a GPU, or not
-    contiguous (parts of whole numbers, such as ``tokens[:, :-1]``, may be so); without compiled kernels; under autocast
-    and hooks; if autograd follows; while another thread makes a call; for batches of a ninth size; and if a step reads
-    its own numbers: dropout in `Recomputed`, a loss of your own that does. `refusal` says why a call was an ordinary
-    one. Update rules without a compiled kernel (`Muon`, `RLS`, one of your own) are called in every step, as they are.
+    Calls stay ordinary
+
+    - if an observer or a rate of 0 is given, or while another thread makes a call;
+    - if a tensor of a batch is on a GPU, or not contiguous (slices of whole numbers, such as ``tokens[:, :-1]``, are
+      taken);
+    - without compiled kernels, under autocast, with hooks, and if autograd records;
+    - for batches of a ninth size;
+    - if a step reads its own numbers, as dropout in `Recomputed` does, and as a loss of your own may.
+
+    `refusal` says why a call was an ordinary one. Update rules without a compiled kernel (`Muon`, `RLS`, one of your
+    own) are called in every step, as they are.
 
     Source: CUDA graphs, which do the same on GPUs; for steps in place, our choice.
 
@@ -49,21 +56,19 @@ class Captured:
 
         Args:
             network: The network.
-            own_parts: Whether what goes through layers, functions or a loss of your own may be captured too, and what
-                an update rule of your own moves: it is called in every step, with tensors that the next one overwrites.
-                What all others do or read besides computing with tensors, such as counting steps, drawing from NumPy, a
-                list of tensors of earlier steps, or a number outside of the network, is then done and read only while a
-                call is recorded: what a layer remembers belongs in its buffers. Learning rates are followed if
-                operations of PyTorch take them as they are, times a number, or with a minus; a second recording, at
-                another rate, shows whether other numbers are computed from them; such steps stay ordinary ones.
-                Default False: so do all through parts of your own.
+            own_parts: Whether to capture calls that go through layers, functions or a loss of your own, and steps that
+                move weights by an update rule of your own. The rule is called in every step, with tensors that the next
+                one overwrites. Of all other parts, Python runs only while a call is recorded: they then count steps,
+                draw from NumPy, keep tensors in a list, or read a number outside of the network only once, so what a
+                layer remembers belongs in its buffers. The learning rate may change if operations of PyTorch take it as
+                it is, times a number, or negated. A second recording, at another rate, shows whether other numbers are
+                computed from it; such steps stay ordinary. Default False: all calls through parts of your own do.
 
         Raises:
             BrodmannError: It is not a `Network`, or ``own_parts`` not True or False.
         """
-        check_network(network)
+        super().__init__(network)
         check_switch(own_parts=own_parts)
-        self.network = network
         self._own_parts = own_parts
         self._learning = Recorded(
             network, lambda inputs, rate: network.learn_with_output(*inputs, lr=rate), own_parts=own_parts
@@ -81,32 +86,6 @@ class Captured:
         """Inference: x (batch, ..., in); returns (batch, ..., outputs); see `Network.forward`."""
         output = self._replayed(x)
         return self.network(x) if output is None else output
-
-    def learn(
-        self,
-        x: Several,
-        target: Several,
-        weight: Tensor | None = None,
-        *,
-        lr: float | None = None,
-        observe: Observer | None = None,
-    ) -> Tensor:
-        """Makes one step on one mini-batch; see `Network.learn`."""
-        made = self._step(x, target, weight, lr, observe, with_output=False)
-        return self.network.learn(x, target, weight, lr=lr, observe=observe) if made is None else made[0]
-
-    def learn_with_output(
-        self,
-        x: Several,
-        target: Several,
-        weight: Tensor | None = None,
-        *,
-        lr: float | None = None,
-        observe: Observer | None = None,
-    ) -> tuple[Tensor, Any]:
-        """As `learn`; returns the loss and the output, both from before the step; see `Network.learn_with_output`."""
-        made = self._step(x, target, weight, lr, observe, with_output=True)
-        return self.network.learn_with_output(x, target, weight, lr=lr, observe=observe) if made is None else made
 
     @property
     def is_captured(self) -> bool:
@@ -144,6 +123,16 @@ class Captured:
             self._free.release()
 
     def _step(
+        self, x: Any, target: Any, weight: Any, lr: float | None, observe: Observer | None, *, with_output: bool
+    ) -> tuple[Tensor, Any]:
+        made = self._replayed_step(x, target, weight, lr, observe, with_output=with_output)
+        if made is not None:
+            return made
+        if with_output:
+            return self.network.learn_with_output(x, target, weight, lr=lr, observe=observe)
+        return self.network.learn(x, target, weight, lr=lr, observe=observe), None
+
+    def _replayed_step(
         self, x: Any, target: Any, weight: Any, lr: float | None, observe: Observer | None, *, with_output: bool
     ) -> tuple[Tensor, Any] | None:
         """Makes a step by a recording, or while recording; returns None if an ordinary step is due."""

@@ -25,21 +25,26 @@ from .adjustable import routers
 from .agreement import DONE, Agreement, Report, shares_of
 from .body_with_loss import check_alone
 from .files import describe_loss
-from .network import Network, check_network
+from .network import Network
+from .wrapper import Wrapper
 
 BATCHES = ("whole", "own")
 
 
-class Parallel:
+class Parallel(Wrapper):
     """Data-parallel training: every process holds a copy of the network and contributes samples to each step.
 
     A step is that of one process on all of the samples, up to rounding, and leaves the same network in every process,
     bit for bit. Each computes outputs and errors of its own samples. Then processes exchange
 
     - the gradient of what has one map, as is usual;
-    - the rows of what has areas, ``(x, delta, area)``, not their gradients: by these all move the areas that were
-      chosen, so that the traffic is that of the samples, however many areas there are. If gradients are smaller, as
-      for patches of images, they are sent instead.
+    - the rows of what has areas, ``(x, delta, area)``, from which every process computes the updates of the areas that
+      were chosen: the traffic is that of the samples, however many areas there are. If gradients are smaller, as for
+      patches of images, they are sent instead.
+
+    All processes call `learn`, or `learn_with_output`, together. The loss that it returns is that of the samples of all
+    processes. If a step fails in one process, by one of the errors that `Network.learn` names or because the batch is
+    too small to be shared, it fails in all of them, and no network has moved.
 
     Batch norms use the samples of their own process, as under PyTorch's ``DistributedDataParallel``; running
     statistics are the mean over processes. Steps are not captured.
@@ -58,23 +63,23 @@ class Parallel:
 
         Args:
             network: Built by the same code in all processes. Weights, feedback and the rule's buffers become those of
-                the first process; learning rate, loss, ``rates`` and the like are this one's, and have to be the same.
+                the first process; learning rate, loss, ``rates`` and the like stay, and must be the same in all.
             group: Group of `torch.distributed` to which this process belongs. Default None: all processes.
-            batches: ``"whole"`` (default): every process is given the same batches, and takes its own share of each;
-                what they return is that of the whole batch. So works a `Trainer` of the same seed in all processes.
-                ``"own"``: every process is given samples of its own, of which there may be more or fewer than in the
-                others, such as by a ``DistributedSampler``.
+            batches: ``"whole"`` (default): every process is given the same batches, as by a `Trainer` of the same seed,
+                takes its own share of each, and returns the output of the whole batch. ``"own"``: every process is
+                given samples of its own, as by a ``DistributedSampler``, perhaps more or fewer than the others, and
+                returns their output.
 
         Raises:
-            BrodmannError: There is no process group, the networks differ, or hold what cannot learn so: a router that
-                recruits areas, or a layer of your own that learns and is not a `brodmann.layer.Gathering`.
+            BrodmannError: There is no process group, the networks differ, or one of them holds what cannot learn so: a
+                router that recruits areas, or a layer of your own that learns and is not a `brodmann.layer.Gathering`.
         """
-        check_network(network)
+        super().__init__(network)
         if batches not in BATCHES:
             raise BrodmannError(f"Expected batches to be one of {', '.join(BATCHES)}, got {batches!r}.")
         for name, part in network.body.named_modules():
             _check_part(name, part)
-        self.network, self.processes, self._whole = network, Processes(group), batches == "whole"
+        self.processes, self._whole = Processes(group), batches == "whole"
         self._layers = [part for part in network.body.modules() if isinstance(part, Layer)]
         self._routers = [router for _, router in routers(network)]
         self._own_path = any(isinstance(part, Feedback) and not is_ours(part) for part in network.body.modules())
@@ -83,50 +88,16 @@ class Parallel:
         self._described: tuple[Any, str] | None = None  # the loss of the last step
         self.copy_first()
 
-    def __call__(self, x: Several) -> Any:
-        """Inference by this process only; see `Network.forward`."""
-        return self.network(x)
-
-    def learn(
-        self,
-        x: Several,
-        target: Several,
-        weight: Tensor | None = None,
-        *,
-        lr: float | None = None,
-        observe: Observer | None = None,
-    ) -> Tensor:
-        """Makes one step together with the other processes, all of which call it; see `Network.learn`.
-
-        Returns:
-            The loss of the samples of all processes, before the step.
-
-        Raises:
-            BrodmannError: As `Network.learn`, in this process or in another one; or the batch is too small to be
-                shared. No network has moved then.
-            DivergenceError: Likewise.
-        """
-        return self._step(x, target, weight, lr, observe)[0]
-
-    def learn_with_output(
-        self,
-        x: Several,
-        target: Several,
-        weight: Tensor | None = None,
-        *,
-        lr: float | None = None,
-        observe: Observer | None = None,
-    ) -> tuple[Tensor, Any]:
-        """As `learn`; returns the loss and the output: of the whole batch, or of this process's own."""
-        loss, output = self._step(x, target, weight, lr, observe)
-        if self._whole:
-            output = of_each(lambda part: self.processes.rows(part)[0], output)
-        return loss, output
-
     def _step(
-        self, x: Several, target: Several, weight: Tensor | None, lr: float | None, observe: Observer | None
+        self,
+        x: Several,
+        target: Several,
+        weight: Tensor | None,
+        lr: float | None,
+        observe: Observer | None,
+        *,
+        with_output: bool,
     ) -> tuple[Tensor, Any]:
-        """Makes a step; returns the loss of all processes and the output of this one."""
         agreement, batch = Agreement(self.processes), 0.0
         seed = int(torch.randint(2**52, (), device="cpu"))  # as a float64 can tell it
         draws: AbstractContextManager[None] = nullcontext()
@@ -159,6 +130,8 @@ class Parallel:
         except Exception as error:
             agreement.give_up(error)
             raise
+        if with_output and self._whole:
+            return loss, of_each(lambda part: self.processes.rows(part)[0], pending.output)
         return loss, pending.output
 
     @property
