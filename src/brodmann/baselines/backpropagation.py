@@ -18,9 +18,10 @@ from ..layer import Observer
 from ..losses.builtin import Loss
 from ..losses.error import check_derivative, error_and_loss
 from ..losses.facts import one_number
+from ..losses.stored import describe_loss, restored_loss
 from ..network.body_with_loss import BodyWithLoss
 from ..network.divergence import check_loss
-from ..network.files import describe_loss, described_loss, load_whole
+from ..network.files import load_whole
 from ..several import Several, check_batch, of_each
 from ..updates import SGD, RuleOptimizer, UpdateRule, groups_of, update_rule
 from .twins import twin_body
@@ -253,7 +254,7 @@ class Backpropagation(BodyWithLoss):
                 f"{path} does not hold a network trained by backpropagation: load other networks with `Network.load`."
             )
         if loss is None and "loss" in options:  # else a file of an earlier version
-            loss = described_loss(Path(path), options["loss"])
+            loss = restored_loss(Path(path), options["loss"])
         try:
             network = Backpropagation(**options["backpropagation"], loss=loss, lr=options.get("lr"))
             if any(tensor.dtype == torch.float64 for tensor in tensors.values()):

@@ -19,14 +19,12 @@ from ..feedback import Feedback
 from ..files import as_json, read_tensors, write_tensors
 from ..layer import Layer
 from ..layers import Constant
-from ..losses import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError, SumOfSquares
-from ..losses.facts import name_of_loss
+from ..losses import Loss
+from ..losses.stored import describe_loss, restored_loss
 from ..origin import is_ours
 
 ONLY_FOR_LEARNING = ("update", "feedback", "dropout", "pooling", "recompute", "readout_scale", "novelty")
 """Arguments of builders that change how a body starts and learns, and not what it computes from equal weights."""
-RESTORED: tuple[type, ...] = (CrossEntropy, BinaryCrossEntropy, MeanSquaredError, SumOfSquares)
-"""Losses that a file can restore."""
 
 
 def check_savable(body: Layer) -> None:
@@ -101,39 +99,7 @@ def read_network(path: Path, body: Layer | None, loss: Loss | None) -> tuple[Lay
                 f"train it again, or use that version ({first})."
             ) from None
         raise CheckpointError(f"{path} does not fit this body: {first}") from None
-    return body, described_loss(path, options["loss"]) if loss is None else loss, options
-
-
-def describe_loss(loss: Loss) -> dict[str, Any]:
-    """Returns what a file says of a loss: name and options of one of ours; for any other, its name as ``other``."""
-    if type(loss) in RESTORED:
-        options = {name: value.tolist() if isinstance(value, Tensor) else value for name, value in vars(loss).items()}
-        return {"name": type(loss).__name__, **options}
-    return {"other": name_of_loss(loss)}
-
-
-def described_loss(path: Path, description: dict[str, Any]) -> Loss:
-    """Returns the loss that a file describes, see `describe_loss`.
-
-    Raises:
-        CheckpointError: It is not one of this package's, or one of another version.
-    """
-    options = dict(description)
-    kind = {loss.__name__: loss for loss in RESTORED}.get(options.pop("name", ""))
-    if kind is None:
-        raise CheckpointError(f"{path} was trained with {description['other']}: pass that as loss.")
-    given = {name: _as_tensor(value) if isinstance(value, list) else value for name, value in options.items()}
-    try:
-        loss: Loss = kind(**given)
-    except TypeError as error:
-        raise CheckpointError(f"{path} names a loss of another version of this package: {error}") from None
-    return loss
-
-
-def _as_tensor(values: list[float]) -> Tensor:
-    """Returns numbers as float32, if they were such, else as float64."""
-    wide = torch.tensor(values, dtype=torch.float64)
-    return wide.float() if torch.equal(wide.float().double(), wide) else wide
+    return body, restored_loss(path, options["loss"]) if loss is None else loss, options
 
 
 def load_whole(module: nn.Module, state: Mapping[str, Tensor]) -> None:

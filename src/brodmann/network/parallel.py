@@ -17,6 +17,7 @@ from ..generators import Draws
 from ..layer import Gathering, Layer, Observer
 from ..layers import BatchNorm, Recurrent
 from ..losses.facts import facts_of, name_of_loss
+from ..losses.stored import describe_loss
 from ..origin import is_ours
 from ..processes import MOST, Processes
 from ..routing import Recruiting
@@ -24,7 +25,6 @@ from ..several import Several, check_batch, of_each, parts_in, rows_of, sample_c
 from .adjustable import routers
 from .agreement import DONE, Agreement, Report, shares_of
 from .body_with_loss import check_alone
-from .files import describe_loss
 from .network import Network
 from .wrapper import Wrapper
 

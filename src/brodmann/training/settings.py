@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..files import as_json
+from ..losses.stored import describe_loss
 from ..network import Network
-from ..network.files import describe_loss, every_argument
+from ..network.files import every_argument
 from .learner import Learner
 
 if TYPE_CHECKING:
