@@ -19,8 +19,9 @@ from ..generators import undisturbed
 from ..layer import Layer
 from ..layers import AreaLinear, Convolution, Local, Patches, Product, Routed, TiedWeights
 from ..routing import build_router
+from ..routing.partition import cell_count
 from ..routing.recruiting import Recruiting
-from ..routing.router import DIMENSION, Router, cell_count
+from ..routing.router import DIMENSION, Router
 from ..storage import storage_dtype
 from ..updates import SGD, Adam, UpdateRule
 

@@ -1,8 +1,9 @@
 """Routing: which area each sample goes to, how that choice learns, and where samples pull in opposite directions."""
 
 from .conflict import Conflict, sketch
+from .partition import cell_count, check_partition
 from .recruiting import Recruiting
-from .route import Choice, Chosen, Route, checked_route
+from .route import Choice, Chosen, Route, checked_route, repeat_rows, stack_steps, weights_of_rows
 from .router import Router, build_router, cell_count, check_feedback, check_partition
 
 __all__ = [

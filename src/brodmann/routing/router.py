@@ -1,14 +1,13 @@
-"""Router: a projection, prototypes, and the table from cells to areas."""
+"""Router: chooses a cell for each sample by a projection and prototypes, and with it an area."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from operator import index
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..areas import Slab
 from ..autograd import followed, transformed, unrecorded
@@ -25,7 +24,7 @@ from ..checks import (
     form_of,
     signature_of,
 )
-from ..errors import BrodmannError, unknown_name, warn
+from ..errors import BrodmannError, unknown_name
 from ..feedback import Feedback, Shape, Signal, build_feedback, error_below, let_learn
 from ..held import Held, HeldBuffer
 from ..kernels import Groups
@@ -36,13 +35,13 @@ from ..rows import weights_of_rows
 from ..updates import SGD, UpdateRule, check_rule, counted
 from .conflict import Conflict
 from .route import Choice, Route, check_cells, length_of
+from .partition import PARTITIONS, Partitioned, cell_count, initial_partition
 
-PARTITIONS = ("fixed", "manual", "growing")
 DIMENSION = 16
 """Size of the projection, see `Router`."""
 
 
-class Router(nn.Module):
+class Router(Partitioned):
     """Chooses exactly one area for each sample.
 
     ``u = P x``; ``s_j = cos(u, prototype_j)``; the cell is ``argmax_j (s_j + balance_j)``, the area is
@@ -65,12 +64,14 @@ class Router(nn.Module):
     """
 
     projection = Held[Slab]()
-    partition = HeldBuffer[Tensor]()
     prototypes = HeldBuffer[Tensor]()
     balance = HeldBuffer[Tensor]()
     conflict = Held[Conflict | None]()
+<<<<<<< HEAD
     feedback = Held[Feedback | None]()
     _protected: frozenset[int] = frozenset()
+=======
+>>>>>>> 650c1e77 (Which area a cell belongs to, how areas split and merge, and which are protected is a class of its own: a Router chooses cells)
 
     def __init__(
         self,
@@ -143,6 +144,7 @@ class Router(nn.Module):
         self.register_buffer("prototypes", F.normalize(torch.randn(count, dimension), dim=1))
         self.register_buffer("balance", torch.zeros(count))
         self.conflict = Conflict(count, **conflict or {}) if partition == "growing" else None
+<<<<<<< HEAD
         every = torch.arange(count)
         self.register_buffer("partition", every % areas if partition == "fixed" else torch.zeros_like(every))
         rule = self.projection.update_rule
@@ -153,6 +155,9 @@ class Router(nn.Module):
                 f"{type(self.feedback).__name__} brings errors from the network's output, which say nothing of gates: "
                 "give the router another feedback, such as KolenPollack."
             )
+=======
+        self.register_buffer("partition", initial_partition(partition, areas, count))
+>>>>>>> 650c1e77 (Which area a cell belongs to, how areas split and merge, and which are protected is a class of its own: a Router chooses cells)
 
     @property
     def cells(self) -> int:
@@ -164,39 +169,6 @@ class Router(nn.Module):
         """Whether learning changes it: its projection, its balance, a split, or the `learn` of a class of your own."""
         own = type(self).learn is not Router.learn
         return self.learned or self.balance_rate > 0 or self.conflict is not None or own
-
-    @property
-    def protected(self) -> frozenset[int]:
-        """Areas whose maps, own feedback and optimiser state stay as they are, whatever their samples are.
-
-        They go on computing, their errors go down, and what they share with others learns from their samples: a shared
-        part, shared feedback, the projection. They are not merged, do not split by themselves, and if
-        they have no cells, no split and no new sample gives them any. May be replaced between steps, by any collection
-        of areas; a state of tensors does not hold them. Default none.
-
-        Raises:
-            BrodmannError: There is no such area.
-
-        Warns:
-            UserWarning: No other area has samples, nor can recruit any: none learns.
-        """
-        return self._protected
-
-    @protected.setter
-    def protected(self, areas: Iterable[int]) -> None:
-        try:
-            wanted = frozenset(map(index, areas))
-        except TypeError:  # no numbers, or none that are whole
-            wanted = frozenset((-1,))
-        if not all(0 <= area < self.areas for area in wanted):
-            raise BrodmannError(f"Expected areas from 0 to {self.areas - 1}, such as [0, 1], got {areas!r}.")
-        self._protected = wanted
-        reached = set(self.partition.tolist())
-        if wanted >= reached:
-            warn(
-                f"Every area that samples can go to is protected, {sorted(reached)}, so that none learns: "
-                "protect fewer, or give the router more areas.",
-            )
 
     def _project(self, x: Tensor) -> Tensor:
         return x @ self.projection.value[0].t()
@@ -317,88 +289,11 @@ class Router(nn.Module):
         if self.conflict is not None:
             self.conflict.add(route.cell, route.pulls)
 
-    def split(self, area: int, cells: Iterable[int] | None = None) -> int:
-        """Gives part of an area's cells to an area that has none.
-
-        Changes only the partition; `AreaLinear.split` and `Routed.split` copy the maps too, so that no output changes.
-
-        Args:
-            area: The area to split.
-            cells: The cells that the new area takes. Default: the second half of the area's cells.
-
-        Returns:
-            The new area.
-
-        Raises:
-            BrodmannError: The budget is used up, or the area has no cells to give away.
-        """
-        taken, new = self.planned(area, cells)
-        self.partition[taken] = new
-        return new
-
-    def free_areas(self) -> list[int]:
-        """Returns the areas that have no cells, and are not protected, which a split may fill."""
-        used = self.protected.union(self.partition.tolist())
-        return [area for area in range(self.areas) if area not in used]
-
-    def planned(self, area: int, cells: Iterable[int] | None) -> tuple[list[int], int]:
-        """Returns the cells that `split` would move and the area that would take them; raises as it does."""
-        own = self._cells_of(area)
-        taken = own[len(own) // 2 :] if cells is None else sorted({int(cell) for cell in cells})
-        if len(own) < 2 or not taken or len(taken) >= len(own) or not set(taken) <= set(own):
-            raise BrodmannError(
-                f"Cannot split area {area}, whose cells are {own}: the new area must take some of "
-                f"them and leave some, got {taken}."
-            )
-        free = self.free_areas()
-        if not free:
-            raise BrodmannError(f"All {self.areas} areas are in use: merge two first, or give the router more areas.")
-        return taken, free[0]
-
-    def merge(self, kept: int, gone: int) -> None:
-        """Gives all cells of area ``gone`` to ``kept``. Changes only the partition, see `split`.
-
-        Raises:
-            BrodmannError: Both are the same area, or one has no cells.
-        """
-        self.check_merge(kept, gone)
-        self.partition[self.partition == gone] = kept
-
-    def check_merge(self, kept: int, gone: int) -> None:
-        """Raises if `merge` would."""
-        if kept == gone or not self._cells_of(kept) or not self._cells_of(gone):
-            raise BrodmannError(f"Cannot merge areas {kept} and {gone}: expected two different areas that hold cells.")
-        if not self.protected.isdisjoint((kept, gone)):
-            raise BrodmannError(f"Cannot merge areas {kept} and {gone}: one of them is protected.")
-
     def extra_repr(self) -> str:
         """Shown by print(network)."""
         kind = "learned" if self.learned else "fixed"
         numbers = f"cells={self.cells}, temperature={self.temperature}, balance_rate={self.balance_rate}"
         return f"areas={self.areas}, {numbers}, projection={kind}, {self.projection.update_rule}"
-
-    def _cells_of(self, area: int) -> list[int]:
-        if not 0 <= area < self.areas:
-            raise BrodmannError(f"Area {area} does not exist: expected 0 to {self.areas - 1}.")
-        return (self.partition == area).nonzero()[:, 0].tolist()
-
-
-def cell_count(areas: int, partition: str, cells: int | None) -> int:
-    """Returns how many cells a `Router` has: those asked for, else one for each area, or four if areas split."""
-    if cells is not None:
-        return cells
-    return areas if partition == "fixed" else 4 * int(areas)  # NumPy's small numbers overflow
-
-
-def check_partition(name: str) -> None:
-    """Checks that a partition works without splits by hand: a manual one would stay a single area.
-
-    Raises:
-        BrodmannError: It is unknown, or manual.
-    """
-    known = tuple(partition for partition in PARTITIONS if partition != "manual")
-    if name not in known:
-        raise unknown_name("partition", name, known)
 
 
 def build_router(router: Callable[..., Router], in_features: int, areas: int, update: UpdateRule) -> Router:
