@@ -29,7 +29,7 @@ MUTANTS = [
     ("kernels/pure.py", "bias, index, Factors(delta[start:stop]))", "bias, index, Factors(delta[: stop - start]))", "the wrong samples' biases"),
     ("areas/area_map.py", "tensor[target].copy_(tensor[source])", "self.weight.value[target].copy_(self.weight.value[source])", "state not cloned"),
     ("areas/area_map.py", "self.slot[self.slot == last] = gap", "pass", "a merge that loses the moved area"),
-    ("areas/slab.py", 'old[0] if name == "value" else 0', "0", "areas that forget their origin"),
+    ("areas/slots.py", 'old[0] if name == "value" else 0', "0", "areas that forget their origin"),
     ("routing/route.py", "score_error = -scale * self.probabilities", "score_error = scale * self.probabilities", "projection's sign"),
     ("routing/route.py", "self.probabilities.gather(1, self.cell[:, None])[:, 0]", "self.probabilities.amax(1) ** 2", "the gate of no cell"),
     ("routing/router.py", "self.projection.learn(delta, x, route.groups, lr, 0.0)", "self.projection.learn(delta, x.flip(0), route.groups, lr, 0.0)", "the wrong sample's projection"),
@@ -85,7 +85,7 @@ MUTANTS = [
     ("recording/recorder.py", "self.pieces[piece].used = len(self.calls)", "pass", "memory that is used again too early"),
     ("recording/recorder.py", "if not all(map(self._may_change, changed)):", "if False:", "tensors that nobody resets"),
     ("kernels/fusion.py", "if not before or uses[view.piece][-1] != number:", "if not before:", "a ReLU of what others read"),
-    ("areas/slab.py", "self.shrunk += slots < len(self.value)", "pass", "areas that were given up, moved all the same"),
+    ("areas/slots.py", "self.shrunk += slots < len(self.value)", "pass", "areas that were given up, moved all the same"),
     ("layers/local.py", "y, scale = norm(x, _EPSILON)", "y, scale = x, norm(x, _EPSILON)[1]", "a norm that norms nothing"),
     ("layers/weights.py", "sum(parts[1:], parts[0])", "parts[0]", "a product that one of its places moves"),
     ("telemetry/alignment_of_errors.py", "errors = received[layer][::-1]", "errors = received[layer]", "errors of other places"),
@@ -208,7 +208,7 @@ MUTANTS = [
 ]  # fmt: skip
 
 
-CAPTURED = ("recording/", "network/unchanged.py", "kernels/fusion.py", "areas/slab.py")
+CAPTURED = ("recording/", "network/unchanged.py", "kernels/fusion.py", "areas/slots.py")
 """Files whose faults captured steps show: without compiled kernels there are none."""
 
 
