@@ -22,7 +22,7 @@ from ..losses.facts import facts_of, per_sample
 from ..losses.scores import name_of_score
 from ..network import Captured, Parallel
 from ..network.divergence import Watch, check_loss
-from ..several import parts_in, sample_count
+from ..several import Several, parts_in, sample_count
 from .callback import Callback, in_turn, observer
 from .early_stopping import EarlyStopping
 from .group import Group
@@ -240,15 +240,16 @@ class Trainer:
         return progress
 
     def _epoch(self) -> None:
-        progress, (_, batch_size, shape), count = self.progress, self.pace, len(self.samples)
-        rate_of = partial(learning_rate, steps=self.steps, shape=shape, warmup=self.schedule.warmup)
-        order = rows_of_batches(count, batch_size, self.schedule.seed, progress.epoch)
-        self._watching.begin(self.earlier + progress.epoch, count, batch_size)
+        """Makes the steps that are left of an epoch, and ends it."""
+        progress, pace, count = self.progress, self.pace, len(self.samples)
+        rate_of = partial(learning_rate, steps=self.steps, shape=pace.shape, warmup=self.schedule.warmup)
+        order = rows_of_batches(count, pace.batch_size, self.schedule.seed, progress.epoch)
+        self._watching.begin(self.earlier + progress.epoch, count, pace.batch_size)
         left = range(progress.batch, len(order))
         seeds = (batch_seed(self.schedule.seed, progress.epoch, number) for number in left)
-        with closing(self.samples.batches(order[progress.batch :], seeds)) as made:  # an interrupt ends its workers
+        with closing(self.samples.batches(order[progress.batch :], seeds)) as batches:  # an interrupt ends its workers
             for number in left:
-                loss = self._step(made, rate_of, self._watching.of_batch(number))
+                loss = self._step(batches, rate_of, self._watching.of_batch(number))
                 with self._keeper.saving():
                     for callback in self.callbacks:
                         callback.on_step(self, loss)
@@ -261,40 +262,50 @@ class Trainer:
         if self._is_over() or not self._keeper.written_within(min(BRIEF, self.schedule.checkpoint_seconds)):
             self._keeper.checkpoint()
 
-    def _step(self, made: Iterator[Batch], rate_of: Callable[[float, int], float], watch: Watch | None) -> float:
+    def _step(self, batches: Iterator[Batch], rate_of: Callable[[float, int], float], watch: Watch | None) -> float:
         """Learns from the next batch, counts it, and returns its loss, a mean over samples."""
         progress, began = self.progress, time.perf_counter()
         with self._keeper.saving(), self._keeper.draws.undone_on_failure():
             self._rate = rate = rate_of(self.lr, progress.step)
-            samples, wanted, weight = self._next(made)
-            if self.transform is not None:
-                self._others.seed(transform_seed(self.schedule.seed, progress.epoch, progress.batch))
-            samples, wanted = self._transform(samples, wanted)
-            rows = sample_count(wanted)
-        observe = observer(self, None if watch is None else watch.observe)
-        try:
-            tensor, output = self._learn(samples, wanted, weight, lr=rate, observe=observe)
-            check_loss(self.network, tensor, samples)
-        except DivergenceError as error:
-            raise DivergenceError(f"Step {progress.step + 1}: {error}") from None
-        batch_weight = facts_of(self.network.loss).counts_for(wanted, weight, rows)
-        loss = per_sample(self.network.loss, float(tensor), batch_weight)
+            x, target, weight = self._transformed(*self._next(batches))
+            samples = sample_count(target)
+        value, output = self._learned(x, target, weight, rate, watch)
+        counted = facts_of(self.network.loss).counts_for(target, weight, samples)
+        loss = per_sample(self.network.loss, float(value), counted)
         progress.seconds += time.perf_counter() - began
         right = scored = 0
-        if isinstance(output, Tensor) and isinstance(wanted, Tensor):
-            right, scored = right_and_scored(self.network.loss, output, wanted, weight) or (0, 0)
-        progress.count(loss, batch_weight, right, scored)
+        if isinstance(output, Tensor) and isinstance(target, Tensor):
+            right, scored = right_and_scored(self.network.loss, output, target, weight) or (0, 0)
+        progress.count(loss, counted, right, scored)
         if watch is not None:
             self._watching.judge(watch, self.network, output)
         return loss
 
-    def _next(self, made: Iterator[Batch]) -> Batch:
+    def _next(self, batches: Iterator[Batch]) -> Batch:
         """Returns the next batch; if a signal to all processes ended its worker, the training stops as usual."""
         try:
-            return next(made)
+            return next(batches)
         except RuntimeError:
             self._stop_if_asked(self._waiting.number)
             raise
+
+    def _transformed(self, x: Several, target: Several, weight: Tensor | None) -> Batch:
+        """Returns a batch as the transform leaves it."""
+        if self.transform is not None:
+            self._others.seed(transform_seed(self.schedule.seed, self.progress.epoch, self.progress.batch))
+        return *self._transform(x, target), weight
+
+    def _learned(
+        self, x: Several, target: Several, weight: Tensor | None, rate: float, watch: Watch | None
+    ) -> tuple[Tensor, Any]:
+        """Makes a step of the network; returns loss and output. If it diverges, the error names the step."""
+        observe = observer(self, None if watch is None else watch.observe)
+        try:
+            loss, output = self._learn(x, target, weight, lr=rate, observe=observe)
+            check_loss(self.network, loss, x)
+        except DivergenceError as error:
+            raise DivergenceError(f"Step {self.progress.step + 1}: {error}") from None
+        return loss, output
 
     def _agreed(self) -> int:
         """Stops all processes if one stops; returns the number of a signal that any of them got, 0 for none."""
@@ -308,23 +319,27 @@ class Trainer:
             raise Interrupted(number)
 
     def _end_epoch(self) -> None:
-        progress = self.progress
+        """Scores an epoch, and lets callbacks and early stopping see its row."""
         self._keeper.check()  # before callbacks write there
-        _check_counted(progress.counted, f"epoch {progress.epoch + 1}")
-        row: dict[str, Any] = {"epoch": progress.epoch + 1}
-        row |= progress.train_scores(name_of_score(self.network.loss))
-        if (held_out := self.held_out) is not None:
-            scores = evaluate(self.network, *held_out.tensors)
-            row |= {f"validation_{name}": value for name, value in scores.items()}
-            weight = facts_of(self.network.loss).counts_for(held_out.target, held_out.weight, len(held_out))
-            _check_counted(weight, "the validation part")  # else its loss of 0 would pass for the best of all
-        row["seconds"] = progress.seconds
+        row = self._row_of_epoch()
         for callback in self.callbacks:
             callback.on_epoch(self, row)
             told = f"After {type(callback).__name__}.on_epoch, the row of epoch {row['epoch']}"
             row.update({name: entry_as_json(told, name, value) for name, value in row.items()})  # as a checkpoint does
         self._early_stopping.see(row)
-        progress.end_epoch(row)
+        self.progress.end_epoch(row)
+
+    def _row_of_epoch(self) -> dict[str, Any]:
+        """Returns number, scores and seconds of the epoch that ends."""
+        progress, loss, number = self.progress, self.network.loss, self.progress.epoch + 1
+        _check_counted(progress.counted, f"epoch {number}")
+        row: dict[str, Any] = {"epoch": number, **progress.train_scores(name_of_score(loss))}
+        if (held_out := self.held_out) is not None:
+            scores = evaluate(self.network, *held_out.tensors)
+            row |= {f"validation_{name}": value for name, value in scores.items()}
+            weight = facts_of(loss).counts_for(held_out.target, held_out.weight, len(held_out))
+            _check_counted(weight, "the validation part")  # else its loss of 0 would pass for the best of all
+        return row | {"seconds": progress.seconds}
 
     def _is_over(self) -> bool:
         return self.progress.epoch >= self.pace.epochs or self._early_stopping.is_due or self._stopping
