@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from operator import is_not
 from typing import Any, NamedTuple
 
 import torch
@@ -111,20 +110,22 @@ class Recurrent(Container):
     def learn(self, trace: RecurrentTrace, error: Tensor, context: Context) -> Tensor | None:
         """Error pass, from the last step to the first: error (batch, steps, units); returns that of x, or None."""
         check_error(error, (*trace.inputs.leading, self.units), trace.inputs.x.dtype)
-        later = nothing, *_ = self._first(error)
-        of_inputs, of_states = [], []
-        for arrived, of_state in zip(reversed(error.unbind(1)), reversed(trace.states), strict=True):
-            below, before, (of_h, *others) = trace.cells.pop()((arrived + later[0], *later[1:]))
+        after = self._first(error)  # errors of the state that come back from the step after
+        zeros = after[0]
+        of_inputs, of_states = [], []  # errors of both maps, from the last step to the first
+        for arrived, traced in zip(reversed(error.unbind(1)), reversed(trace.states), strict=True):
+            pull_back = trace.cells.pop()  # what it remembers is freed with it
+            below, before, (of_h, *others) = pull_back((arrived + after[0], *after[1:]))
             of_inputs.append(below)
             of_states.append(before)
-            down = self.states.send(of_state, before, context)
-            assert down is not None  # it has feedback
-            later = down if of_h is None else of_h + down, *(nothing if part is None else part for part in others)
-        error = torch.stack(of_states[::-1], 1)
-        self.states.learn_without_sending(_of_all(trace.states), error, context)
-        if any(map(is_not, of_inputs, of_states)):  # else both maps have the same errors
-            error = torch.stack(of_inputs[::-1], 1)
-        return self.inputs.learn(trace.inputs, error, context)
+            sent = self.states.send(traced, before, context)
+            assert sent is not None  # the map of states has feedback
+            after = sent if of_h is None else of_h + sent, *(zeros if part is None else part for part in others)
+        errors = torch.stack(of_states[::-1], 1)
+        self.states.learn_without_sending(_of_all(trace.states), errors, context)
+        if any(below is not before for below, before in zip(of_inputs, of_states, strict=True)):  # else they are equal
+            errors = torch.stack(of_inputs[::-1], 1)
+        return self.inputs.learn(trace.inputs, errors, context)
 
     def _first(self, x: Tensor) -> State:
         return (x.new_zeros(x.shape[0], self.units),) * self.cell.states
