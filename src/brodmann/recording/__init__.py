@@ -4,12 +4,13 @@ A recorder listens to PyTorch's operations; the kernels of this package, and wha
 themselves.
 """
 
+from .call import Call
 from .leaving import DoesNotFit, Outdated
 from .listener import asked, recorder_here, replayed
 from .memory import View
 from .numbers import Answer, Rate
 from .program import Program
-from .recorder import Call, Recorder
+from .recorder import Recorder
 
 __all__ = [
     "Answer",

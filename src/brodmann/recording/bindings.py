@@ -11,6 +11,7 @@ from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .nested import leaves
+from .operations import written_by
 
 _PLACES = (torch._C._VariableFunctions, torch._C._nn, torch._C.TensorBase)
 _found: dict[Any, Callable[..., Any]] = {}
@@ -86,10 +87,5 @@ class _Listening(TorchDispatchMode):
         """Is called in the place of every operation of PyTorch; returns what it would have written into."""
         kwargs = kwargs or {}
         self.heard.append([func, len(args), *kwargs, *leaves((args, kwargs))])
-        named = {argument.name: value for argument, value in zip(func._schema.arguments, args, strict=False)}
-        written = [
-            {**named, **kwargs}.get(argument.name)
-            for argument in func._schema.arguments
-            if argument.alias_info is not None and argument.alias_info.is_write
-        ]
+        written = written_by(func, args, kwargs)
         return written[0] if len(written) == 1 else tuple(written)

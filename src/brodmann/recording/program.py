@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from .bindings import quick
+from .call import Call
 from .leaving import DoesNotFit, Outdated
 from .memory import LINE, View, placed
 from .nested import leaves, replaced
 from .numbers import Answer, Rate
-from .recorder import Call, Recorder
+from .recorder import Recorder
 
 _ZEROS = {"zeros", "zeros_like", "new_zeros"}
 _ONES = {"ones", "ones_like", "new_ones"}

@@ -5,58 +5,24 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from .call import Call
+from .function_calls import FunctionCalls
 from .leaving import ask_again
 from .listener import listen
 from .memory import Piece, View
 from .nested import leaves, replaced
 from .numbers import Answer, Rate
+from .operations import UNWRITTEN, depends_on_numbers, name_of, written_by
 
-_UNWRITTEN = {"empty", "new_empty", "empty_like", "empty_strided", "new_empty_strided"}
-_OUTSIDE = {
-    Tensor.tolist: "tolist",
-    Tensor.numpy: "numpy",
-    Tensor.__array__: "numpy",
-    Tensor.__dlpack__: "dlpack",
-    Tensor.untyped_storage: "untyped_storage",
-}
-"""What looks at a tensor without an operation of PyTorch that a recorder would hear of."""
-_SIZED = {"arange", "range"}
-"""What makes as many numbers as numbers say."""
-_LOOKING = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
 _one_at_a_time = threading.Lock()
-
-
-@dataclass
-class Call:
-    """A call to be made again.
-
-    Attributes:
-        function: What is called.
-        arguments: With a `View` for each tensor that a recorded call made, and itself for every other one.
-        keywords: Its keyword arguments, with views likewise.
-        made: Views of the tensors that it returned, if it is an operation of PyTorch that makes new ones.
-        answer: The whole number that it returned, or None.
-        dropped: Whether another call does its work.
-        moves: Whether it changes what was there before the recording.
-    """
-
-    function: Callable[..., Any]
-    arguments: tuple[Any, ...]
-    keywords: dict[str, Any] = field(default_factory=dict)
-    made: list[View] | None = None
-    answer: int | None = None
-    dropped: bool = False
-    moves: bool = False
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -91,7 +57,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return
             stack.callback(_one_at_a_time.release)
             stack.enter_context(self)
-            stack.enter_context(_Looks(self))
+            stack.enter_context(FunctionCalls(self))
             listen(self)
             stack.callback(listen, None)
             yield
@@ -137,7 +103,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     @property
     def constants(self) -> list[float]:
         """The plain numbers that operations of PyTorch were given, in order: they stay as they are, as rates do not."""
-        operations = (call for call in self.calls if _name_of(call.function))
+        operations = (call for call in self.calls if name_of(call.function))
         given = (part for call in operations for part in leaves((call.arguments, call.keywords)))
         return [part for part in given if type(part) in (bool, int, float)]
 
@@ -207,10 +173,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         looks = any(not isinstance(part, Tensor) for part in returned)
         if looks and not tensors:
             return  # such as of dtypes
-        if looks or _depends_on_numbers(operation, arguments):
+        if looks or depends_on_numbers(operation, arguments):
             self.refuse(f"{operation} looks at numbers")
             return
-        if operation.overloadpacket.__name__ in _UNWRITTEN:
+        if name_of(operation) in UNWRITTEN:
             self._make(returned)
             return
         known = {_storage_of(part) for part in tensors}
@@ -218,7 +184,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         changes = operation._schema.is_mutable
         if not changes and returned and not new:
             return  # the same memory, seen in another way
-        changed = list(_changed(operation, arguments, keywords)) if changes else []
+        written = leaves(written_by(operation, arguments, keywords)) if changes else []
+        changed = [part for part in written if isinstance(part, Tensor)]
         if why := self._why_not(tensors, returned, new, changed, changes=changes):
             self.refuse(f"{operation} {why}")
             return
@@ -275,68 +242,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return storage in self._piece_of or storage in self._state
 
 
-class _Looks(TorchFunctionMode):
-    """Sees what looks at a tensor's numbers in other ways than by an operation, and what is given a learning rate."""
-
-    def __init__(self, recorder: Recorder) -> None:
-        super().__init__()
-        self.recorder = recorder
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Is called for every function and method of PyTorch."""
-        if func in _OUTSIDE:
-            self.recorder.refuse(f"numbers are looked at by {_OUTSIDE[func]}")
-        before = len(self.recorder.calls)
-        result = func(*args, **(kwargs or {}))
-        rates = [part for part in leaves((args, kwargs)) if type(part) is Rate]
-        if rates and not _put_back(rates, func, self.recorder.calls[before:]):
-            self.recorder.refuse(f"{getattr(func, '__name__', func)} takes a learning rate")
-        return result
-
-
-def _put_back(rates: list[Rate], function: Any, calls: list[Call]) -> bool:
-    """Puts the learning rate that a function was given into the operation that it is, which saw a plain number.
-
-    Returns:
-        Whether there is no doubt that the operation was given this number, and no other was made of it.
-    """
-    name = str(getattr(function, "__name__", "")).strip("_")
-    if len(rates) > 1 or len(calls) != 1 or name != _name_of(calls[0].function).strip("_") or name in _SIZED:
-        return False
-    (rate,), (call,) = rates, calls
-    places = [place for place, part in enumerate(call.arguments) if type(part) is float and part == rate.plain]
-    keys = [key for key, part in call.keywords.items() if type(part) is float and part == rate.plain]
-    if len(places) + len(keys) != 1:
-        return False
-    call.arguments = tuple(rate if place in places else part for place, part in enumerate(call.arguments))
-    call.keywords = {key: rate if key in keys else part for key, part in call.keywords.items()}
-    return True
-
-
-def _name_of(operation: Callable[..., Any]) -> str:
-    packet = getattr(operation, "overloadpacket", None)  # kernels have none
-    return "" if packet is None else str(packet.__name__)
-
-
 def _storage_of(tensor: Tensor) -> int:
     """Returns what identifies the memory of a tensor while it lives."""
     with torch._C.DisableTorchFunction():
         return int(tensor.untyped_storage()._cdata)
-
-
-def _depends_on_numbers(operation: Any, arguments: tuple[Any, ...]) -> bool:
-    """Whether the size of what an operation returns, or more, depends on the numbers in its tensors."""
-    if operation.overloadpacket.__name__ == "index":  # by masks, not by whole numbers
-        indices = [part for part in leaves(arguments[1]) if isinstance(part, Tensor)]
-        return any(part.dtype in (torch.bool, torch.uint8) for part in indices)
-    return any(tag in operation.tags for tag in _LOOKING)
-
-
-def _changed(operation: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Iterator[Tensor]:
-    """Yields the tensors that an operation changes, of those that it is given."""
-    for place, argument in enumerate(operation._schema.arguments):
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            value = arguments[place] if place < len(arguments) else keywords.get(argument.name)
-            yield from (part for part in leaves(value) if isinstance(part, Tensor))
