@@ -19,8 +19,8 @@ TURNING = frozenset({"t", "transpose", "permute", "contiguous", "to", "type_as",
 """Functions and methods that leave the numbers of a matrix as they are."""
 
 
-class Factors(NamedTuple):
-    """A product with weights, and what it multiplies.
+class Multiplication(NamedTuple):
+    """A product of a value and weights, and what it multiplies.
 
     Attributes:
         product: The function, of a value, weights, and what else says what to do, such as where each row goes.
@@ -35,13 +35,13 @@ class Factors(NamedTuple):
     inside: list[fx.Node]
 
 
-def factors_of(
+def multiplication_of(
     node: fx.Node,
     function: fx.GraphModule,
     read: Sequence[fx.Node],
     values: Mapping[fx.Node, Any],
     live: Collection[fx.Node],
-) -> Factors:
+) -> Multiplication:
     """Returns what a product multiplies: one value and one parameter.
 
     Args:
@@ -67,12 +67,12 @@ def factors_of(
     if order is None:
         raise not_followed(node)
     product = function if order == (0, 1) else partial(arranged, function, order)
-    return Factors(product, [read[place] for place in order], [given[place] for place in order], inside)
+    return Multiplication(product, [read[place] for place in order], [given[place] for place in order], inside)
 
 
-def check_learns_as_before(node: fx.Node, factors: Factors) -> None:
+def check_learns_as_before(node: fx.Node, multiplication: Multiplication) -> None:
     """Raises if a layer would not learn the weights of a product as autograd does."""
-    product, (came, weight, *besides) = factors.product, factors.given
+    product, (came, weight, *besides) = multiplication.product, multiplication.given
     if weight.ndim < 2:
         raise BrodmannError(
             f"{name_of(node)} cannot be converted: it multiplies by a parameter of shape {tuple(weight.shape)}. "
@@ -81,7 +81,7 @@ def check_learns_as_before(node: fx.Node, factors: Factors) -> None:
         )
     if not is_linear_in_both(lambda x, weights: product(x, weights, *besides), came, weight):
         raise not_followed(node)
-    if weight.requires_grad and not leads_to(product, factors.given, 1):
+    if weight.requires_grad and not leads_to(product, multiplication.given, 1):
         raise BrodmannError(
             f"{name_of(node)} cannot be converted: it multiplies by a parameter that gets no gradient, because of "
             "detach() or torch.no_grad(), but that would learn all the same. Make the parameter a buffer."

@@ -33,7 +33,7 @@ from ..tracing import traced
 from .computation import RESERVED, Computation, Step, Tied, Weighted, free_name, lay_out, tensors_of
 from .functions import Functions, as_module
 from .lengths import same_for_other_lengths
-from .products import Factors, as_matrix, check_learns_as_before, factors_of, turns_alone
+from .products import Multiplication, as_matrix, check_learns_as_before, multiplication_of, turns_alone
 from .provenance import Provenance, is_product, not_followed
 from .rows import Rows
 
@@ -94,29 +94,11 @@ class _Walk(fx.Interpreter):
 
     def computation(self, held: dict[str, Tensor]) -> Computation:
         """Returns the steps in their order, the inputs and outputs, and what the network holds."""
-        steps = []
         given, *nodes, output = self.graph.nodes
         self.env[given] = self.sample
         if isinstance(self.sample, Tensor):
             self.names[given] = INPUT
-        for node in nodes:
-            self.env[node] = self._result(node)
-            if given in node.all_input_nodes and given not in self.names:  # one of several inputs
-                self.names[node] = _name_of(node.args[1])
-                self.provenance.note(node, self.env, None)
-                continue
-            if any(self.env[node] is self.env[read] for read in node.all_input_nodes):  # errors go through it as before
-                node.meta.pop(WITHOUT_ERROR, None)
-            if isinstance(node.target, OwnDerivative):
-                self._check_one_way_down(node)
-            self.provenance.note(node, self.env, self._module(node))
-            if isinstance(self._module(node), nn.Identity):
-                self.names[node] = self.names[node.all_input_nodes[0]]
-            elif (step := self._step(node)) is not None:
-                steps.append(step)
-                if WITHOUT_ERROR in node.meta and not isinstance(step.operation, Tensor | Functions):
-                    steps.append(self._without_error(step))  # functions detach what they return
-                self.names[node] = steps[-1].name
+        steps = [step for node in nodes for step in self._steps(node, given)]
         if not parts_in(output.args[0]):
             raise BrodmannError(
                 "Expected a network that returns one or more tensors of real numbers, got one that returns none."
@@ -126,7 +108,38 @@ class _Walk(fx.Interpreter):
         # Others became weights of products, or buffers of functions.
         return Computation(self.inputs, [step for step in steps if step.name in needed], outputs, held)
 
+    def _steps(self, node: fx.Node, given: fx.Node) -> list[Step]:
+        """Computes a node, and returns the steps that it becomes: none, one, or two if it sends no error down.
+
+        Args:
+            node: The next node.
+            given: The node of what comes to the network, from which those of several inputs are taken.
+        """
+        self.env[node] = self._result(node)
+        if given in node.all_input_nodes and given not in self.names:
+            self.names[node] = _name_of(node.args[1])
+            self.provenance.note(node, self.env, None)
+            return []
+        if any(self.env[node] is self.env[read] for read in node.all_input_nodes):  # errors go through it as before
+            node.meta.pop(WITHOUT_ERROR, None)
+        if isinstance(node.target, OwnDerivative):
+            self._check_one_way_down(node)
+        module = self._module(node)
+        self.provenance.note(node, self.env, module)
+        if isinstance(module, nn.Identity):
+            self.names[node] = self.names[node.all_input_nodes[0]]
+            return []
+        step = self._step(node)
+        if step is None:
+            return []
+        steps = [step]
+        if WITHOUT_ERROR in node.meta and not isinstance(step.operation, Tensor | Functions):
+            steps.append(self._without_error(step))  # functions detach what they return
+        self.names[node] = steps[-1].name
+        return steps
+
     def _output(self, node: Any) -> str:
+        """Returns the name of a value that the network returns, once checked."""
         name = self.names.get(node) if isinstance(node, fx.Node) else None
         if name is None or name in self.inputs:
             value = self.env[node] if isinstance(node, fx.Node) else node
@@ -185,14 +198,14 @@ class _Walk(fx.Interpreter):
         """
         always = node not in self.provenance.dependent
         if node.op == "get_attr" or (always and any(user.op == "call_module" for user in node.users)):
-            return self._held(node, self.env[node])
+            return self._of_tensor(node)
         module = self._module(node)
         if module is not None:
             return self._of_module(node, module)
         if not is_real(self.env[node]) or always or self._is_part(node):
             return None
         operation, read = self._operation(node)
-        step = self._of(node, operation, read)
+        step = self._of_operation(node, operation, read)
         if not isinstance(operation, nn.Linear):
             return step
         return replace(step, rows_per_sample=len(step.output) // self.count)
@@ -207,7 +220,7 @@ class _Walk(fx.Interpreter):
                 f"{module_text(module)} cannot be converted: expected it to take one tensor, or, without "
                 "parameters, several that depend on the input."
             )
-        step = self._of(node, module, node.all_input_nodes)
+        step = self._of_operation(node, module, node.all_input_nodes)
         if node not in self.provenance.moved:
             return replace(step, rows_per_sample=0)
         if not isinstance(module, _ConvNd | _BatchNorm | Recurrence) and self.rows.are_turned(node, self.env):
@@ -267,29 +280,30 @@ class _Walk(fx.Interpreter):
         """Returns a product with weights as a module, and the nodes that it reads: a value, and weights if tied."""
         within = self.provenance.fixed.intersection(self.provenance.weights)
         function, read = as_module(node, self.env, self.names, within)
-        factors = factors_of(node, function, read, self.env, self.provenance.live)
-        check_learns_as_before(node, factors)
-        product, (value, _, *others), weight = factors.product, factors.read, factors.given[1]
+        multiplication = multiplication_of(node, function, read, self.env, self.provenance.live)
+        check_learns_as_before(node, multiplication)
+        product, (value, _, *others), weight = multiplication.product, multiplication.read, multiplication.given[1]
         if self.uses[id(weight)] > 1:
             if others:
                 raise not_followed(node)
             return Tied(product), [value, next(one for one in self.names if self.env[one] is weight)]
-        matrix = self._matrix(node, factors)
+        matrix = self._matrix(node, multiplication)
         if matrix is not None:
             return linear_of(matrix, None).requires_grad_(weight.requires_grad).eval(), [value]
         return Weighted(product, weight), [value, *others]
 
-    def _matrix(self, node: fx.Node, factors: Factors) -> Tensor | None:
+    def _matrix(self, node: fx.Node, multiplication: Multiplication) -> Tensor | None:
         """Returns the matrix by which a product maps rows of samples, None if it is no such map of its own."""
-        (value, _, *others), (came, weight, *_) = factors.read, factors.given
+        (value, _, *others), (came, weight, *_) = multiplication.read, multiplication.given
         of_samples = node in self.provenance.moved and not len(self.env[node]) % self.count and self.count > 1
         unshared = id(weight) not in self.of_modules
-        if others or not (of_samples and unshared and turns_alone(factors.inside)):
+        if others or not (of_samples and unshared and turns_alone(multiplication.inside)):
             return None
-        return as_matrix(factors.product, came, weight) if self.rows.lie_by_samples(value, came) else None
+        return as_matrix(multiplication.product, came, weight) if self.rows.lie_by_samples(value, came) else None
 
-    def _held(self, node: fx.Node, result: Any) -> Step | None:
+    def _of_tensor(self, node: fx.Node) -> Step | None:
         """Returns the step of a tensor that the network holds, None if it has one already."""
+        result = self.env[node]
         if not isinstance(result, Tensor):
             return None
         if result.requires_grad and not isinstance(result, nn.Parameter):
@@ -303,10 +317,10 @@ class _Walk(fx.Interpreter):
                 return None
         return Step(self._new_name(node, result), origin_of(node), result, (), (), result)
 
-    def _of(self, node: fx.Node, module: nn.Module, read: list[fx.Node]) -> Step:
-        """Returns the step of a node, which applies a module to the values of others."""
+    def _of_operation(self, node: fx.Node, operation: nn.Module, read: list[fx.Node]) -> Step:
+        """Returns the step of a node, which applies an operation to the values of others."""
         sources, inputs = tuple(self.names[one] for one in read), tuple(self.env[one] for one in read)
-        return Step(self._new_name(node, module), origin_of(node), module, sources, inputs, self.env[node])
+        return Step(self._new_name(node, operation), origin_of(node), operation, sources, inputs, self.env[node])
 
     def _without_error(self, step: Step) -> Step:
         """Returns the step that passes on the value of another one, through which no error goes down."""
@@ -325,7 +339,7 @@ class _Walk(fx.Interpreter):
         return self._free(origin.replace(".", "_") if named else node.name)
 
     def _free(self, name: str) -> str:
-        """Returns a name that no other step has, and keeps others from it."""
+        """Returns a name that no other step has, and reserves it."""
         name = free_name(name, self.taken)
         self.taken.add(name)
         return name
