@@ -55,7 +55,7 @@ MODULES := $(addprefix brodmann.,areas baselines bench builders conversion data 
 	routing runs streams telemetry training updates runs.assembly runs.extensions training.samples)
 api: $(READY)  ## Writes the reference of all public classes and functions: build/api/index.html
 	$(BIN)/pip install --quiet 'pdoc>=15'
-	@PYTHONWARNINGS=ignore $(BIN)/pdoc --docformat google --no-show-source --output-directory build/api brodmann $(MODULES)
+	@PYTHONWARNINGS=ignore $(BIN)/pdoc --template-directory docs/reference --docformat google --no-show-source --output-directory build/api brodmann $(MODULES)
 	@echo build/api/index.html
 
 wheel: $(READY)  ## Builds dist/*.whl
