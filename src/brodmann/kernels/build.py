@@ -85,22 +85,27 @@ def build() -> Build:
 
 def _found() -> tuple[Path | None, str]:
     """Returns the path of the kernels and how they were built; or None, and why there are none."""
+    path, why = _by_compiler()
+    if path is not None:
+        return path, why
+    path = _whole(f"{_stem(SOURCE)}-*")
+    return path, why if path is None else f"Compiled for this processor by an earlier compiler. {why}"
+
+
+def _by_compiler() -> tuple[Path | None, str]:
+    """As `_found`, of kernels by the compiler that is there now."""
     named = os.environ.get("CXX")
     try:
         compiler = find_compiler()
     except ValueError as error:
-        why = f"CXX cannot be read: {named} ({error}). Name one compiler in it, or unset it."
-    else:
-        if compiler is None:
-            missing = f"The compiler that CXX names was not found: {named}." if named else "No C++ compiler was found."
-            why = f"{missing} Install g++ or clang++, or set CXX to one."
-        else:
-            try:
-                return compiled(SOURCE, compiler), f"Compiled by {compiler} for this processor."
-            except subprocess.SubprocessError as error:
-                why = f"{compiler} {_complaint(error)}"
-    path = _whole(f"{_stem(SOURCE)}-*")
-    return path, why if path is None else f"Compiled for this processor by an earlier compiler. {why}"
+        return None, f"CXX cannot be read: {named} ({error}). Name one compiler in it, or unset it."
+    if compiler is None:
+        missing = f"The compiler that CXX names was not found: {named}." if named else "No C++ compiler was found."
+        return None, f"{missing} Install g++ or clang++, or set CXX to one."
+    try:
+        return compiled(SOURCE, compiler), f"Compiled by {compiler} for this processor."
+    except subprocess.SubprocessError as error:
+        return None, f"{compiler} {_complaint(error)}"
 
 
 def _complaint(error: subprocess.SubprocessError) -> str:
