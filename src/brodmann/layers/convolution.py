@@ -35,11 +35,14 @@ class ImageTrace(NamedTuple):
 class Convolution(Container):
     """``map(patches(x))``: x (samples, height, width, channels); returns (samples, rows, columns, out).
 
-    It computes and learns what both do one after the other in a `Sequential`, in less time and memory (docs/log.md). On
-    the CPU no patches are made if one map serves all of them and one matrix, which stays or moves as the map does,
-    carries their errors: output, gradient and error below are PyTorch's convolutions. With areas, only the error below
-    is one, if one matrix carries the errors of all patches and they are not clipped. Under `Direct` feedback the error
-    below is one product, with a matrix whose patches are added up once, see `Folded`.
+    It computes and learns what both do one after the other in a `Sequential`, in less time and memory (docs/log.md).
+
+    - If one map serves all patches, and one matrix, fixed or moving as the map does, carries their errors, then on the
+      CPU no patches are made: output, gradient and error below are PyTorch's convolutions.
+    - With areas, only the error below is such a convolution, if one matrix carries the errors of all patches and they
+      are not clipped.
+    - Under `Direct` feedback the error below is one product, with a matrix whose patches are added up once, see
+      `Folded`.
     """
 
     def __init__(self, patches: Patches, map: AreaLinear) -> None:
@@ -47,7 +50,8 @@ class Convolution(Container):
 
         Args:
             patches: The window of k x k pixels, with its stride and padding.
-            map: Map of ``k * k * channels`` inputs. A wrong size shows at the first call, when the channels are known.
+            map: Map of ``k * k * channels`` inputs. A wrong size is found at the first call, when the channels are
+                known.
 
         Raises:
             BrodmannError: They are of other kinds. When called: images are smaller than the window, or have other

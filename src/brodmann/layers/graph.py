@@ -32,9 +32,9 @@ class Graph(Container):
     Several values may come to it and leave it, as ``inputs`` and ``outputs`` say: features beside an image, the heads
     of several tasks. No error leaves a graph of several inputs, below which nothing learns.
 
-    A layer may stand in several nodes: all but the first name one before, as in ``"again": ("wide", "both")``. Each
-    sends its error down by the layer's weights and feedback as they were before the step, and then the layer moves
-    once, by the gradients of all of them: rows of the nodes count as rows of one batch. Then its router, if it has one,
+    A layer may stand in several nodes: all but the first name an earlier one, as in ``"again": ("wide", "both")``. Each
+    node sends its error down by the layer's weights and feedback as they were before the step. Then the layer moves
+    once, by the gradients of all its nodes: their rows count as rows of one batch. At last its router, if it has one,
     learns from each node in turn. ``clip`` limits the error of each.
     """
 
@@ -47,21 +47,21 @@ class Graph(Container):
         """Takes the nodes from input to output.
 
         Args:
-            nodes: Name -> layer or operation, or the name of a node before it whose layer it takes too, then the names
-                of what it reads, ``"input"`` for what comes to the graph. Layers read one value, a `TiedProduct` its
-                weights after that, a `Product` what else its operation takes. An operation without parameters takes as
-                many tensors as it reads, see `Local`. A layer that reads nothing, see `Constant` and `TiedWeights`, may
-                stand for a tensor of its own.
+            nodes: Name -> a tuple. First a layer or an operation, or the name of an earlier node whose layer it shares;
+                then the names of the values that it reads, ``"input"`` for what comes to the graph. A layer reads one
+                value; a `TiedProduct` also reads its weights, and a `Product` what else its operation takes. An
+                operation without parameters takes as many tensors as it reads, see `Local`. A layer that reads nothing,
+                a `Constant` or `TiedWeights`, stands for a tensor of its own.
             inputs: Names of what comes to the graph. Several inputs come as a tuple in this order, or as a dictionary
                 by these names. Default one, ``"input"``.
             outputs: Node whose value is returned; or several nodes, for a tuple, or for a dictionary by names of its
                 own. Errors come in the same form. Default the last node.
 
         Raises:
-            BrodmannError: There are no nodes, inputs or outputs, a name is taken or unknown, a layer reads several
-                values, nobody reads a node that is no output, one sends no error down to others that learn, or one that
-                stands in several places holds what moves at every error, such as a `BatchNorm` or a layer of your own
-                that is not a `Gathering`.
+            BrodmannError: There are no nodes, inputs or outputs; a name is taken or unknown; a layer reads several
+                values; nothing reads a node that is not an output; a node sends no error down, but nodes below it
+                learn; or a layer in several nodes holds something that moves with every error, such as a `BatchNorm` or
+                a layer of your own that is not a `Gathering`.
         """
         super().__init__()
         if not isinstance(nodes, Mapping) or not nodes:
@@ -161,7 +161,7 @@ class Graph(Container):
     def _moving_late(self) -> set[str]:
         """Returns the nodes whose layers move at the end of a step, if a layer stands in several places.
 
-        Constants do too: what a layer remembers until then may lie in their memory.
+        Constants do too: what such a layer remembers until then may lie in their memory.
         """
         several = repeated(self.plan)
         constants = {name for name in self.plan if not self.layer_of(name).reads}
@@ -173,7 +173,7 @@ class Graph(Container):
 
     @property
     def sends_down(self) -> bool:
-        """Whether all nodes above its input do, else its error would be incomplete; never with several inputs."""
+        """Whether all nodes above its input do: else the error would be incomplete. False with several inputs."""
         if len(self.inputs) > 1:
             return False
         # Nodes to which only a `Constant` leads do not count.

@@ -40,8 +40,8 @@ class Local(Layer):
     """A parameter-free operation: activation, norm without weights, dropout, flatten, pooling.
 
     ``y = f(x)`` and ``e_below = e J``, J the Jacobian of f at x: x (batch, ...), y and e alike in shape, e_below as x.
-    J holds no weights, so that PyTorch's own formula for this one operation transports none. In a `Graph` it may take
-    several tensors, which come as a tuple, and returns an error for each.
+    J holds no weights, so PyTorch's own derivative of this one operation transports none. In a `Graph` it may take
+    several tensors, which come as a tuple; it returns an error for each.
 
     Attributes:
         draws: Whether `trace` puts the operation into training mode, in which dropout draws. Default True.

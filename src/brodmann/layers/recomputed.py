@@ -24,9 +24,9 @@ from .recurrent import Recurrent
 class Recomputed(Sequential):
     """Layers one after the other, in segments: each remembers only its input, and computes its traces again.
 
-    Of n equal layers in k segments it holds the inputs of k segments and the traces of n / k layers at a time, by one
-    more forward pass, whatever k is. Weights have not moved in between, and the generator is rewound, so that every
-    number, dropout masks included, is that of `Sequential`; so are the names of its parameters.
+    Of n equal layers in k segments it holds the inputs of k segments, and the traces of n / k layers at a time. The
+    price is one more forward pass, whatever k is. Weights have not moved in between, and the generator is rewound, so
+    that every number, dropout masks included, is that of `Sequential`; so are the names of its parameters.
 
     Source: activation checkpointing (Chen et al. 2016), which needs no graph here.
     """
@@ -38,12 +38,12 @@ class Recomputed(Sequential):
 
         Args:
             *layers: As for `Sequential`.
-            segments: Into how many parts of equally many layers they fall, at most as many as there are layers. Default
+            segments: Into how many parts of equally many layers they are divided, at most one for each layer. Default
                 None: the square root of their number, which needs least memory if traces are as large as inputs.
 
         Raises:
-            BrodmannError: As `Sequential`; segments is no whole number from 1 to the number of layers; or the steps of
-                a `Recurrent` recruit areas, through which earlier steps would go when they are computed again.
+            BrodmannError: As `Sequential`; segments is not a whole number from 1 to the number of layers; or the steps
+                of a `Recurrent` recruit areas: computed again, earlier steps would go through them.
         """
         super().__init__(*layers)
         _check_steps(self)
@@ -80,8 +80,8 @@ class Recomputed(Sequential):
 class RecomputedGraph(Graph):
     """A `Graph` in segments of nodes: each remembers only the values that it and later ones read, see `Recomputed`.
 
-    A segment begins at a node after which few earlier values are read, such as before a residual block, at most half a
-    segment away from its place if all were of one size. Numbers and names are those of `Graph`. A layer in several
+    A segment begins where few earlier values are still read, such as before a residual block, at most half a segment
+    away from where it would begin if all were of one size. Numbers and names are those of `Graph`. A layer in several
     nodes whose router recruits is refused: its second place would change the areas of the first.
     """
 
