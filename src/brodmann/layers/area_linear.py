@@ -8,7 +8,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..areas import AreaMap, Slab
 from ..areas.starts import start_of
 from ..autograd import followed, unrecorded
 from ..checks import check_error, check_input, check_real, check_switch, check_whole
@@ -124,7 +123,6 @@ class AreaLinear(Maps):
             BrodmannError: A size is not a positive whole number, a choice is unknown, or the start has other sizes or
                 is no plain `nn.Linear`.
         """
-        super().__init__()
         check_whole(in_features=in_features, out_features=out_features, areas=areas)
         check_real(pooling=pooling, start_scale=start_scale)
         check_switch(gated=gated, bias=bias)
@@ -134,10 +132,7 @@ class AreaLinear(Maps):
             check_rule(update)
         if shared not in SHARED:
             raise BrodmannError(f"Expected shared to be one of {', '.join(SHARED)}, got '{shared}'.")
-        rule = update or SGD()
         in_features, out_features, areas = int(in_features), int(out_features), int(areas)  # NumPy's overflow
-        self.in_features, self.out_features, self.budget = in_features, out_features, areas
-        self.shared_mode, self.gated, self.pooling, self._update_rule = shared, gated, pooling, rule
         weight, biases, scale = start_of(in_features, out_features, start_scale, start, bias=bias)
         shape = Shape(
             in_features,
@@ -145,25 +140,16 @@ class AreaLinear(Maps):
             areas=areas,
             shared=shared == "learned",
             equal_start=weight,
-            update=rule,
+            update=update or SGD(),
             storage=storage_dtype(storage),
             scale=scale or 1.0,
         )
-        self.shared = self.areas = None
-        if shared != "off":
-            self.shared = Slab(
-                shape.stored(weight[None].clone()), rule, None if biases is None else biases[None].clone()
-            )
-        if areas > 1 or shared != "learned":
-            if shared != "off":
-                weight, biases = torch.zeros_like(weight), None if biases is None else torch.zeros_like(biases)
-            self.areas = AreaMap(areas, shape.stored(weight), biases, rule)
-        self.router = build_router(router, in_features, areas, rule) if router is not None and areas > 1 else None
+        super().__init__(shape, biases, shared=shared, gated=gated, pooling=pooling)
+        self.router = None if router is None or areas == 1 else build_router(router, in_features, areas, shape.update)
         if self.router is not None:
             check_feedback(self.router, gated=gated, lowest=feedback is None)
         self.routed = router is None and areas > 1
         self.place = 0  # among the layers that follow one `Routed`
-        self.merged = False
         self.feedback = None if feedback is None else build_feedback(feedback, shape)
         if weight.dtype != torch.get_default_dtype():
             self.to(weight.dtype)

@@ -10,7 +10,7 @@ from ..areas import AreaMap, Slab
 from ..autograd import unrecorded
 from ..checks import check_whole
 from ..errors import BrodmannError
-from ..feedback import Feedback, Signal, follows_alone, let_learn, path_reads_rows
+from ..feedback import Feedback, Shape, Signal, follows_alone, let_learn, path_reads_rows
 from ..held import Held
 from ..kernels import Groups
 from ..layer import Context, Gathering
@@ -28,6 +28,7 @@ class Maps(Gathering):
         in_features: Size of a sample.
         out_features: Size of the output.
         budget: Largest number of areas.
+        shared_mode: Whether there is a shared part, and whether it learns, see `AreaLinear`.
         gated: Whether the gate multiplies the area's part.
         pooling: Extra decay on the areas' own parts.
         shared: ``W0``, (1, out, in), with biases ``b0``, (1, out), or None.
@@ -40,13 +41,30 @@ class Maps(Gathering):
     areas = Held[AreaMap | None]()
     feedback = Held[Feedback | None]()
     update_rule: UpdateRule
-    in_features: int
-    out_features: int
-    budget: int
-    gated: bool
-    shared_mode: str
-    pooling: float
-    merged: bool
+
+    def __init__(self, shape: Shape, biases: Tensor | None, *, shared: str, gated: bool, pooling: float) -> None:
+        """Starts both parts, without a feedback path: if there is a shared part, areas start at zero beside it.
+
+        Args:
+            shape: Sizes, rule and storage of the maps, and the weights with which they start.
+            biases: With which biases, (out,), or None.
+            shared: As for `AreaLinear`, as is the rest.
+            gated: Whether the gate multiplies the area's part.
+            pooling: Extra decay on the areas' own parts.
+        """
+        super().__init__()
+        self.in_features, self.out_features, self.budget = shape.in_features, shape.out_features, shape.areas
+        self.shared_mode, self.gated, self.pooling, self._update_rule = shared, gated, pooling, shape.update
+        weight, rule = shape.equal_start, shape.update
+        self.shared = self.areas = self.feedback = None
+        if shared != "off":
+            own = None if biases is None else biases[None].clone()
+            self.shared = Slab(shape.stored(weight[None].clone()), rule, own)
+        if shape.areas > 1 or shared != "learned":
+            if shared != "off":
+                weight, biases = torch.zeros_like(weight), None if biases is None else torch.zeros_like(biases)
+            self.areas = AreaMap(shape.areas, shape.stored(weight), biases, rule)
+        self.merged = False
 
     @torch.inference_mode(False)
     @torch.no_grad()

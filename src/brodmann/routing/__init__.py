@@ -3,8 +3,8 @@
 from .conflict import Conflict, sketch
 from .partition import cell_count, check_partition
 from .recruiting import Recruiting
-from .route import Choice, Chosen, Route, checked_route, repeat_rows, stack_steps, weights_of_rows
-from .router import Router, build_router, cell_count, check_feedback, check_partition
+from .route import Choice, Chosen, Route, checked_route
+from .router import Router, build_router, check_feedback
 
 __all__ = [
     "Choice",

@@ -34,8 +34,8 @@ from ..recording import replayed
 from ..rows import weights_of_rows
 from ..updates import SGD, UpdateRule, check_rule, counted
 from .conflict import Conflict
-from .route import Choice, Route, check_cells, length_of
 from .partition import PARTITIONS, Partitioned, cell_count, initial_partition
+from .route import Choice, Route, check_cells, length_of
 
 DIMENSION = 16
 """Size of the projection, see `Router`."""
@@ -67,11 +67,7 @@ class Router(Partitioned):
     prototypes = HeldBuffer[Tensor]()
     balance = HeldBuffer[Tensor]()
     conflict = Held[Conflict | None]()
-<<<<<<< HEAD
     feedback = Held[Feedback | None]()
-    _protected: frozenset[int] = frozenset()
-=======
->>>>>>> 650c1e77 (Which area a cell belongs to, how areas split and merge, and which are protected is a class of its own: a Router chooses cells)
 
     def __init__(
         self,
@@ -144,9 +140,7 @@ class Router(Partitioned):
         self.register_buffer("prototypes", F.normalize(torch.randn(count, dimension), dim=1))
         self.register_buffer("balance", torch.zeros(count))
         self.conflict = Conflict(count, **conflict or {}) if partition == "growing" else None
-<<<<<<< HEAD
-        every = torch.arange(count)
-        self.register_buffer("partition", every % areas if partition == "fixed" else torch.zeros_like(every))
+        self.register_buffer("partition", initial_partition(partition, areas, count))
         rule = self.projection.update_rule
         shape = Shape(in_features, dimension, areas=1, shared=True, equal_start=projection, update=rule)
         self.feedback = None if feedback is None else build_feedback(feedback, shape)
@@ -155,9 +149,6 @@ class Router(Partitioned):
                 f"{type(self.feedback).__name__} brings errors from the network's output, which say nothing of gates: "
                 "give the router another feedback, such as KolenPollack."
             )
-=======
-        self.register_buffer("partition", initial_partition(partition, areas, count))
->>>>>>> 650c1e77 (Which area a cell belongs to, how areas split and merge, and which are protected is a class of its own: a Router chooses cells)
 
     @property
     def cells(self) -> int:
