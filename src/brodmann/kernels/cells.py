@@ -14,7 +14,12 @@ from ..autograd import followed
 from .library import NUMBERS, active, call
 
 State = tuple[Tensor, ...]
+"""Tensors that go from step to step, (batch, units) each; the first is the output of the step."""
 PullBack = Callable[[State], tuple[Tensor, Tensor, tuple[Tensor | None, ...]]]
+"""Takes the errors of a state; returns those of ``below``, ``before`` and the state before, see `layers.cells.Cell`.
+
+If a part of the state before has no effect except through ``before``, its error may be None, which stands for zeros.
+"""
 
 
 def takes(gates: int, below: Tensor, before: Tensor, state: State) -> bool:

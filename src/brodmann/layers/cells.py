@@ -12,17 +12,10 @@ from torch import Tensor
 from ..autograd import as_leaf, ordinary
 from ..errors import BrodmannError
 from ..kernels import cells
+from ..kernels.cells import PullBack, State
 from ..layer import has_parameters
 
 aten = torch.ops.aten
-
-State = tuple[Tensor, ...]
-"""Tensors that go from step to step, (batch, units) each; the first is the output of the step."""
-PullBack = Callable[[State], tuple[Tensor, Tensor, tuple[Tensor | None, ...]]]
-"""Takes the errors of a state; returns those of ``below``, ``before`` and the state before, see `Cell`.
-
-If a part of the state before has no effect except through ``before``, its error may be None, which stands for zeros.
-"""
 
 
 class Cell(ABC):

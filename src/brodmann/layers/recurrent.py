@@ -11,11 +11,12 @@ from ..autograd import unrecorded
 from ..checks import check_error, check_tensors
 from ..errors import BrodmannError
 from ..kernels import Groups
+from ..kernels.cells import PullBack, State
 from ..layer import Container, Context
 from ..routing import Chosen, Route
 from ..rows import stack_steps
 from .area_linear import AreaLinear, AreaTrace
-from .cells import Cell, PullBack, State
+from .cells import Cell
 
 
 class RecurrentTrace(NamedTuple):

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from ...errors import BrodmannError
-from ...layers.cells import GRU, LSTM, Cell, Elman, State
+from ...kernels.cells import State
+from ...layers.cells import GRU, LSTM, Cell, Elman
 from ..nodes import name_of
 from .answering import made
 
