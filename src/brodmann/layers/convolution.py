@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from ..layer import Container, Context
 from ..routing import Chosen
 from ..rows import as_rows
 from ..storage import computing
-from .area_linear import AreaLinear
+from .area_linear import AreaLinear, AreaTrace
 from .folded import Folded
 from .patches import Patches
 
@@ -30,6 +30,18 @@ class ImageTrace(NamedTuple):
 
     x: Tensor
     leading: tuple[int, ...]
+
+
+class PatchesTrace(NamedTuple):
+    """What any other convolution remembers of one forward pass.
+
+    Attributes:
+        images: Shape of the images.
+        rows: What the map remembers of their patches.
+    """
+
+    images: torch.Size
+    rows: AreaTrace
 
 
 class Convolution(Container):
@@ -71,33 +83,33 @@ class Convolution(Container):
         return self._mapped(x) if self._by_one_map(x) else self.map(self.patches(x), choice)
 
     @unrecorded
-    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, ImageTrace | tuple[torch.Size, Any]]:
+    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, ImageTrace | PatchesTrace]:
         """Learning forward pass: x and output as for `forward`."""
         if self._by_one_map(x) and self._learns_by_gradient(x.shape):
             y = self._mapped(x)
             return y, ImageTrace(x, tuple(y.shape[:-1]))
         return self._trace_patches(x, context)
 
-    def _trace_patches(self, x: Tensor, context: Context) -> tuple[Tensor, tuple[torch.Size, Any]]:
+    def _trace_patches(self, x: Tensor, context: Context) -> tuple[Tensor, PatchesTrace]:
         rows, shape = self.patches.trace(x, context)
         y, trace = self.map.trace(rows, context)
-        return y, (shape, trace)
+        return y, PatchesTrace(shape, trace)
 
     @unrecorded
-    def learn(self, trace: ImageTrace | tuple[torch.Size, Any], error: Tensor, context: Context) -> Tensor | None:
+    def learn(self, trace: ImageTrace | PatchesTrace, error: Tensor, context: Context) -> Tensor | None:
         """Error pass: error (samples, rows, columns, out); returns that of x, or None without feedback."""
         if isinstance(trace, ImageTrace):
             if context.gathered is None:
                 return self._learn_by_gradient(trace, error, context)
             _, trace = self._trace_patches(trace.x, context)  # it moves later, by the rows of all of its places
-        shape, inner = trace
+        shape, rows = trace
         # Elsewhere convolutions may compute in fewer digits than products; the map clips the error that it receives.
         if not error.is_cpu or context.clip is not None or not self._skips_patches(shape):
-            of_patches = self.map.learn(inner, error, context)
+            of_patches = self.map.learn(rows, error, context)
             return None if of_patches is None else self.patches.learn(shape, of_patches, context)
-        self.map.check_error(error, inner.leading, inner.x)
+        self.map.check_error(error, rows.leading, rows.x)
         below = self._below(error, shape, context)
-        self.map.learn_without_sending(inner, error, context)
+        self.map.learn_without_sending(rows, error, context)
         return below
 
     def _by_one_map(self, x: Tensor) -> bool:
