@@ -79,27 +79,45 @@ def read_network(path: Path, body: Layer | None, loss: Loss | None) -> tuple[Lay
         )
     if not {"design", "loss"} <= set(options):
         raise CheckpointError(f"{path} was written by another version of this package: save the network again.")
-    if as_it_says := body is None:
-        if options["design"] is None:
-            raise CheckpointError(
-                f"{path} does not say how its body was built: pass a body built by the same code, with the same update "
-                "rules."
-            )
-        body = build(options["design"])
-    elif options["design"] is not None and (own := built_from(body)) and (apart := _difference(options["design"], own)):
-        raise CheckpointError(f"{path} holds a network of another design: {apart}.")
+    built = body is None
+    if body is None:
+        body = _built(path, options["design"])
+    else:
+        _check_design(path, options["design"], built_from(body))
     body.to(torch.float64 if options["dtype"] == "float64" else torch.float32)
     try:
         load_whole(body, tensors)
     except RuntimeError as error:
-        first = str(error).splitlines()[1 if "\n" in str(error) else 0].strip()
-        if as_it_says:
-            raise CheckpointError(
-                f"{path} was written by another version of this package, or of the function that builds its body: "
-                f"train it again, or use that version ({first})."
-            ) from None
-        raise CheckpointError(f"{path} does not fit this body: {first}") from None
+        raise _misfit(path, str(error), built=built) from None
     return body, restored_loss(path, options["loss"]) if loss is None else loss, options
+
+
+def _built(path: Path, design: dict[str, Any] | None) -> Layer:
+    """Returns the body of a file's design."""
+    if design is None:
+        raise CheckpointError(
+            f"{path} does not say how its body was built: pass a body built by the same code, with the same update "
+            "rules."
+        )
+    return build(design)
+
+
+def _check_design(path: Path, saved: dict[str, Any] | None, given: dict[str, Any] | None) -> None:
+    """Raises if a body of another design than the file's would compute something else; None for an unknown one."""
+    if saved is not None and given is not None and (apart := _difference(saved, given)):
+        raise CheckpointError(f"{path} holds a network of another design: {apart}.")
+
+
+def _misfit(path: Path, reason: str, *, built: bool) -> CheckpointError:
+    """Returns the error for tensors that do not fit a body, one that was built as the file says or one that came."""
+    lines = reason.splitlines()
+    first = lines[min(1, len(lines) - 1)].strip()  # PyTorch begins with the class
+    if not built:
+        return CheckpointError(f"{path} does not fit this body: {first}")
+    return CheckpointError(
+        f"{path} was written by another version of this package, or of the function that builds its body: train it "
+        f"again, or use that version ({first})."
+    )
 
 
 def load_whole(module: nn.Module, state: Mapping[str, Tensor]) -> None:
