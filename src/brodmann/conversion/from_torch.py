@@ -25,6 +25,7 @@ from .equality import answers_of, check_reached, check_steady, same_outputs
 from .kept import check_keeps_nothing
 from .modules import MAPS
 from .samples import shown
+from .steps.computation import Computation
 from .steps.walk import computed_by
 from .tracing import exclusively
 
@@ -132,32 +133,11 @@ def from_torch(
     in_features = sum(part[0].numel() for part in parts_in(sample))
     parts = Parts(in_features, 1, areas, feedback, **common)  # how many outputs there are is seen when it is followed
     choices = Choices(parts, {} if layers is None else layers)
-    single = isinstance(sample, Tensor)
-    if parts.routed and not (single and sample.is_floating_point()):
-        raise BrodmannError(
-            f"{'Samples of whole numbers have' if single else 'Several inputs have'} no direction to route them by: "
-            "choose routing='layer', where every layer routes its own input, or areas=1."
-        )
-    computation = computed_by(model, sample, dtype)
-    check_untied(computation.steps)
-    plain = deepcopy(model).to("cpu", dtype).eval()
-    outputs = answers_of(plain, sample)
-    check_steady(plain, sample, outputs)
-    check_reached(computation, plain, sample)
-    warn_of_frozen(computation.steps)
+    _check_routable(parts, sample)
+    computation, outputs = _followed(model, sample, dtype)
     computation = folded(computation) if batch_norms == "running" else computation
-    steps, returned = computation.steps, computation.returned
-    output = returned[0].output
-    parts = replace(parts, outputs=output.shape[1 if output.ndim == 4 else -1])
-    choices = replace(choices, common=parts)
-    if len(returned) > 1 and choices.from_output:
-        raise BrodmannError(
-            f"Direct feedback needs one output, but the model has {len(returned)}: choose another feedback path."
-        )
-    choices.check_names(step.origin for step in steps if step.has_parameters)
-    maps = [step.origin for step in steps if isinstance(step.operation, MAPS)]
-    choices.check(maps, sum(parameter.numel() for parameter in model.parameters()))
-    body = parts.wrap(body_of(computation, choices, lowest=lowest, recompute=recompute))
+    choices = _for_network(choices, computation, model)
+    body = choices.common.wrap(body_of(computation, choices, lowest=lowest, recompute=recompute))
     if dtype == torch.float64:
         body.double()  # its routers
     # A copy of its own: what the other one was called with, it may keep, with a graph that cannot be copied.
@@ -168,3 +148,40 @@ def from_torch(
             "that conversion cannot see, as hooks do. Compose it with brodmann.Sequential instead."
         )
     return body.to(device)
+
+
+def _check_routable(parts: Parts, sample: Any) -> None:
+    """Raises if one router is to choose for all layers, but samples have no direction by which it could."""
+    single = isinstance(sample, Tensor)
+    if parts.routed and not (single and sample.is_floating_point()):
+        raise BrodmannError(
+            f"{'Samples of whole numbers have' if single else 'Several inputs have'} no direction to route them by: "
+            "choose routing='layer', where every layer routes its own input, or areas=1."
+        )
+
+
+def _followed(model: nn.Module, sample: Several, dtype: torch.dtype) -> tuple[Computation, Any]:
+    """Returns what a model computes in a dtype, and what it returns for samples, once checked."""
+    computation = computed_by(model, sample, dtype)
+    check_untied(computation.steps)
+    plain = deepcopy(model).to("cpu", dtype).eval()
+    outputs = answers_of(plain, sample)
+    check_steady(plain, sample, outputs)
+    check_reached(computation, plain, sample)
+    warn_of_frozen(computation.steps)
+    return computation, outputs
+
+
+def _for_network(choices: Choices, computation: Computation, model: nn.Module) -> Choices:
+    """Returns the choices with the number of outputs of a network, once checked for its layers."""
+    steps, returned = computation.steps, computation.returned
+    output = returned[0].output
+    choices = replace(choices, common=replace(choices.common, outputs=output.shape[1 if output.ndim == 4 else -1]))
+    if len(returned) > 1 and choices.from_output:
+        raise BrodmannError(
+            f"Direct feedback needs one output, but the model has {len(returned)}: choose another feedback path."
+        )
+    choices.check_names(step.origin for step in steps if step.has_parameters)
+    maps = [step.origin for step in steps if isinstance(step.operation, MAPS)]
+    choices.check(maps, sum(parameter.numel() for parameter in model.parameters()))
+    return choices
