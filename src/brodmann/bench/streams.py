@@ -46,20 +46,20 @@ def stream(case: Case) -> Row:
     """
     options = case.options
     torch.manual_seed(options.seed)
-    tasks = stream_of(case)
-    samples = [len(task.x) for task in tasks.tasks]
-    learner = stream_learner(case, tasks.tasks[0].x.shape[1], tasks.outputs)
+    made = stream_of(case)
+    samples = [len(task.x) for task in made.tasks]
+    learner = stream_learner(case, made.tasks[0].x.shape[1], made.outputs)
     batch = options.pace(sum(samples)).batch_size
     began = time.perf_counter()
-    matrix = learn_stream(learner, tasks.tasks, batch_size=batch, seed=options.seed)
+    matrix = learn_stream(learner, made.tasks, batch_size=batch, seed=options.seed)
     seconds = time.perf_counter() - began
     scores = continual_scores(matrix)
     score = scores["average_accuracy"]
     row: Row = {
-        "digest": tasks.digest,
+        "digest": made.digest,
         "steps": sum(math.ceil(count / batch) for count in samples),
         "seconds": round(seconds, 3),
-        "test_reads": tasks.reads,
+        "test_reads": made.reads,
         "active": learner.active_parameters(),
         "total": learner.total_parameters(),
         "curve": [],

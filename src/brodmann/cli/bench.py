@@ -52,24 +52,15 @@ class Bench:
     """Only print how many core-hours, or minutes, what is not yet in the folder will take."""
 
     def run(self) -> None:
-        """Runs what is missing, then writes the report."""
-        seeds = 1 if self.seeds is None else self.seeds
-        if min(self.jobs, self.trials, seeds) < 1 or max(self.jobs, self.trials, seeds) > 10_000:
-            raise BrodmannError("Expected --jobs, --trials and --seeds to be from 1 to 10,000.")
-        for name in ("sets", "methods", "protocols", "streams"):
-            if getattr(self, name) == ():
-                raise BrodmannError(f"--{name} is given without a value: leave it out, or name at least one after it.")
+        """Runs what is missing, then writes the report; or only says how long that takes."""
+        self._check()
         if self.data_dir is not None:
             os.environ["BRODMANN_DATA"] = str(expanded(self.data_dir).resolve())  # the workers inherit it
         names = list(bench.RECIPES) if self.name == "all" else [self.name]
         plan = bench.Plan(self.quick, self.seeds, self.protocols, self.sets, self.methods, self.streams)
         folder = expanded(self.out) if self.out else Path("runs") / ("bench-quick" if self.quick else "bench")
         if self.estimate:
-            cases = bench.cases_of(names, plan)
-            hours = core_hours(cases, self.trials, search=self.search or self.quick, folder=folder)
-            for name, value in hours.items():
-                say(f"{name:14} {_duration(value)}")
-            say(f"{'in all':14} {_duration(sum(hours.values()))} on this machine when otherwise idle")
+            self._say_hours(names, plan, folder)
             return
         try:
             with interrupting_sigterm():
@@ -79,6 +70,22 @@ class Bench:
             print("stopped; run the same command again to go on from here.", file=sys.stderr)
             sys.exit(128 + (stop.number if isinstance(stop, Interrupted) else signal.SIGINT))
         _print_report(report)
+
+    def _check(self) -> None:
+        seeds = 1 if self.seeds is None else self.seeds
+        if min(self.jobs, self.trials, seeds) < 1 or max(self.jobs, self.trials, seeds) > 10_000:
+            raise BrodmannError("Expected --jobs, --trials and --seeds to be from 1 to 10,000.")
+        for name in ("sets", "methods", "protocols", "streams"):
+            if getattr(self, name) == ():
+                raise BrodmannError(f"--{name} is given without a value: leave it out, or name at least one after it.")
+
+    def _say_hours(self, names: list[str], plan: bench.Plan, folder: Path) -> None:
+        """Prints how long each recipe will take."""
+        cases = bench.cases_of(names, plan)
+        hours = core_hours(cases, self.trials, search=self.search or self.quick, folder=folder)
+        for name, value in hours.items():
+            say(f"{name:14} {_duration(value)}")
+        say(f"{'in all':14} {_duration(sum(hours.values()))} on this machine when otherwise idle")
 
 
 @dataclass(frozen=True)
