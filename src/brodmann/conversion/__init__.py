@@ -28,7 +28,7 @@ First ``samples.shown`` makes eleven random samples, and lets ``convertible`` re
 
        Sequential(AreaLinear(4, 8, ...), Local(nn.ReLU()), AreaLinear(8, 3, ...))
 
-At last ``equality`` and ``kept`` check that body and model return the same, and that the model keeps nothing.
+Finally ``equality`` and ``kept`` check that body and model return the same, and that the model keeps nothing.
 
 `to_torch` goes the same way with numbers that say where each belongs, and reads them from the layers. All files may use
 ``modules``, PyTorch's maps and norms, and ``nodes``, the nodes of a graph.

@@ -49,8 +49,8 @@ class BatchNorm(Layer):
 
     While learning, it is the only layer in which a sample's output depends on other samples, even of other areas;
     weights of samples do not count. Features that come with a single value have no variance: they are normalised by
-    ``M`` and ``V``, which then stay as they are. So they do in a step at a learning rate of 0. A norm that is frozen,
-    or has a rate of 0, is that of inference: it uses ``M`` and ``V`` while learning, too.
+    ``M`` and ``V``, which then stay as they are, as in a step at a learning rate of 0. A norm that is frozen, or has
+    a rate of 0, works as at inference: it uses ``M`` and ``V`` while learning too.
 
     Source: Ioffe and Szegedy (2015), with the constants of PyTorch's norms, which have features second; here they are
     last.

@@ -163,24 +163,23 @@ class Routed(Container, Gathering):
     """One router for a whole body: ``y = body(x, route(x))``, the same area for a sample in every layer.
 
     The projection learns once a step, from ``dL/da`` summed over the layers of the body, and over the rows of a sample
-    if a layer sees several; in several nodes of a `Graph` from each in turn, once the body has moved. The error
-    below is the body's, with that of the gates if the router has feedback. Source: our choice.
+    if a layer sees several. In several nodes of a `Graph` it learns from each of them, after the body has moved. The
+    error below is the body's, with that of the gates if the router has feedback. Source: our choice.
     """
 
     router = Held[Router]()
     body = Held[Layer]()
 
     def __init__(self, router: Router, body: Layer) -> None:
-        """Every `AreaLinear` in the body is built with ``router=None`` and as many areas as the router has.
+        """Lets the layers of a body follow a router, which sees the input of the body.
 
         The router sees each row of an input (..., in). If instead a whole sample has as many numbers as the router has
         inputs, it sees samples, and all rows of a sample share its area.
 
-        Layers inside a further `Routed`, or with a router of their own, follow that one.
-
         Args:
-            router: Chooses, from the input of the body.
-            body: The layers that follow.
+            router: The router.
+            body: The layers. An `AreaLinear` that is to follow is built with ``router=None``, and with as many areas as
+                the router has; one with a router of its own, or inside another `Routed`, follows that.
 
         Raises:
             BrodmannError: The body is no `Layer`, the router no `Router`, all layers of the body have routers of their
@@ -221,7 +220,7 @@ class Routed(Container, Gathering):
     def _rows(self, x: Tensor) -> Tensor:
         """Returns the rows to route: each row of (..., in), or each flattened sample.
 
-        Samples are routed if they, not their rows, have as many numbers as the router has inputs.
+        Samples are routed if a sample, and not a row, has as many numbers as the router has inputs.
         """
         check_tensors(x=x)
         inputs = self.router.projection.value.shape[-1]

@@ -34,7 +34,7 @@ class Graph(Container):
 
     A layer may stand in several nodes: all but the first name an earlier one, as in ``"again": ("wide", "both")``. Each
     node sends its error down by the layer's weights and feedback as they were before the step. Then the layer moves
-    once, by the gradients of all its nodes: their rows count as rows of one batch. At last its router, if it has one,
+    once, by the gradients of all its nodes: their rows count as rows of one batch. Finally its router, if it has one,
     learns from each node in turn. ``clip`` limits the error of each.
     """
 

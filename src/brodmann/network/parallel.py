@@ -84,7 +84,7 @@ class Parallel(Wrapper):
         self._routers = [router for _, router in routers(network)]
         self._own_path = any(isinstance(part, Feedback) and not is_ours(part) for part in network.body.modules())
         self._recurrent = any(isinstance(part, Recurrent) for part in network.body.modules())
-        self._steps = 0  # by a loss of one's own
+        self._steps = 0  # by a user-defined loss
         self._described: tuple[Any, str] | None = None  # the loss of the last step
         self.copy_first()
 
@@ -196,7 +196,7 @@ class Parallel(Wrapper):
             )
 
     def _settings(self, weight: Tensor | None) -> float:
-        """Returns a number that stands for all that processes must have in common besides the batch."""
+        """Returns a number that stands for everything but the batch that must be the same in all processes."""
         network = self.network
         frozen = [layer.frozen_here for layer in self._layers]
         protected = [sorted(router.protected) for router in self._routers]
@@ -216,9 +216,9 @@ class Parallel(Wrapper):
         return zlib.crc32(repr((of_samples, None if weight is None else weight.shape[1:])).encode())
 
     def _check_loss(self, x: Several, target: Several, weight: Tensor | None) -> None:
-        """Raises, now and then, unless a loss of one's own of a batch is made of those of its shares.
+        """Raises if a user-defined loss of a batch is not the mean, or the sum, of the losses of its shares.
 
-        In the first steps outputs hardly differ, so that it asks again after twice as many.
+        It looks in the first step, and each time again after twice as many: at first outputs hardly differ.
         """
         loss: Any = self.network.loss
         facts = facts_of(loss)

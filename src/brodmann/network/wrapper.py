@@ -20,7 +20,7 @@ class Wrapper(ABC):
     """
 
     def __init__(self, network: Network) -> None:
-        """Takes the network; raises a `BrodmannError` if it is none."""
+        """Takes the network; raises a `BrodmannError` if it is not a `Network`."""
         check_network(network)
         self.network = network
 
@@ -64,4 +64,4 @@ class Wrapper(ABC):
         *,
         with_output: bool,
     ) -> tuple[Tensor, Any]:
-        """Makes a step, see `learn`; returns the loss, and the output if it is wanted, else anything."""
+        """Makes a step, see `learn`; returns the loss and, if asked ``with_output``, the output, else anything."""

@@ -52,7 +52,7 @@ def learner_of(network: Any) -> Learner:
     """Returns what is trained: a `Learner`, such as a `Network`, or the network of a `Captured` or `Parallel`.
 
     Raises:
-        BrodmannError: It is none, such as the body of a network.
+        BrodmannError: It is something else, such as the body of a network.
     """
     if isinstance(network, Parallel) and not network.shares_batches:
         raise BrodmannError(
@@ -84,7 +84,7 @@ class Steps:
         A `Captured` keeps what it has recorded from one training to the next.
 
         Raises:
-            BrodmannError: It is none of them, see `learner_of`.
+            BrodmannError: It is something else, see `learner_of`.
         """
         self.learner = learner_of(given)
         self._make = (Captured(given) if type(given) is Network else given).learn_with_output

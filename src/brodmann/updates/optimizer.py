@@ -58,7 +58,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             weight_decay: Decoupled decay. Default None: the rule's own, for biases too, unlike in layers: see `of`.
 
         Raises:
-            BrodmannError: The rule is none, or one that needs the inputs of a weight, such as `RLS`; a rate or decay is
+            BrodmannError: It is not a rule, or one that needs the inputs of a weight, such as `RLS`; a rate or decay is
                 negative.
         """
         check_rule(rule)
