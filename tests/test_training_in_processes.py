@@ -113,6 +113,19 @@ def refused(act: Callable[[Path], Trainer], folder: Path) -> str:
     return "nothing was refused"
 
 
+def failed(folder: Path) -> tuple[str, list[str]]:
+    """Lets a callback of the second process fail, which leaves the group as if it ended; returns what is said and kept.
+
+    Nothing can be exchanged afterwards.
+    """
+
+    def fail(_: Trainer) -> None:
+        distributed.destroy_process_group()
+        raise ValueError("a callback failed")
+
+    return refused(lambda folder: trainer("plain", folder, Stopping(6, 1, fail)), folder), checkpoint_names(folder)
+
+
 def resumed(folder: Path) -> Trainer:
     """Returns a training that goes on."""
     training = trainer("plain", folder)
@@ -141,6 +154,7 @@ def run(rank: int, folder: str) -> None:
         "again": lambda: refused(partial(trainer, "plain"), base / "stopped"),
         "damaged": lambda: refused(damaged, base / "stopped"),
         "nothing there": lambda: refused(resumed, base / "nothing"),
+        "failed": lambda: failed(base / "failed"),
     }
     found: dict[str, Any] = {}
     for name, case in cases.items():
@@ -148,7 +162,8 @@ def run(rank: int, folder: str) -> None:
             found[name] = case()
         except Exception as error:  # the test of this case fails
             found[name] = error
-    distributed.destroy_process_group()
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
     torch.save(found, f"{folder}/{rank}.pt")
 
 
@@ -195,3 +210,10 @@ def test_callbacks_that_write_are_called_in_the_first_process_alone(found):
 def test_what_the_first_process_finds_in_the_folder_is_told_in_all(found, case, said):
     for of_process in found(case):
         assert re.match(said, of_process)
+
+
+def test_if_one_process_fails_the_others_say_so_and_the_last_step_is_kept(found):
+    (first, kept), (second, _) = found("failed")
+    assert re.match("BrodmannError: The processes could not exchange data. If another one failed or ended, see", first)
+    assert second == "ValueError: a callback failed"
+    assert kept[-1].endswith("6")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -20,7 +21,8 @@ MOST = 16
 class Processes:
     """A group of processes of `torch.distributed`, each of which holds the same network and a share of every batch.
 
-    Whatever is asked here, all processes must ask at the same place of a step.
+    Whatever is asked here, all processes must ask at the same place of a step. A `BrodmannError` is raised if another
+    process has ended, or has not asked within the group's time limit.
 
     Attributes:
         group: The group, or None for all processes.
@@ -91,18 +93,21 @@ class Processes:
     def from_first(self, thing: Any) -> Any:
         """Returns what the first process gives, which must be picklable."""
         things = [thing]
-        distributed.broadcast_object_list(things, group=self.group, group_src=0)
+        with _exchanging():
+            distributed.broadcast_object_list(things, group=self.group, group_src=0)
         return things[0]
 
     def tensor_from_first(self, tensor: Tensor) -> Tensor:
         """Returns the tensor of the first process; the others' own, of the same shape and dtype, is overwritten."""
-        distributed.broadcast(tensor, group=self.group, group_src=0)
+        with _exchanging():
+            distributed.broadcast(tensor, group=self.group, group_src=0)
         return tensor
 
     def summed(self, *tensors: Tensor) -> list[Tensor]:
         """Returns sums over the processes: tensors of one dtype, each of the same shape in all processes."""
         joined = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        distributed.all_reduce(joined, group=self.group)
+        with _exchanging():
+            distributed.all_reduce(joined, group=self.group)
         self.bytes_sent += joined.nbytes
         parts = torch.split(joined, [tensor.numel() for tensor in tensors])
         return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
@@ -148,6 +153,20 @@ class Processes:
     def _gathered(self, own: Tensor) -> list[Tensor]:
         """Returns the tensors of all processes, which have one shape."""
         parts = [torch.empty_like(own) for _ in range(self.count)]
-        distributed.all_gather(parts, own.contiguous(), group=self.group)
+        with _exchanging():
+            distributed.all_gather(parts, own.contiguous(), group=self.group)
         self.bytes_sent += own.nbytes
         return parts
+
+
+@contextmanager
+def _exchanging() -> Iterator[None]:
+    """Says what it means if processes do not reach one another: PyTorch speaks of sockets, or of time that ran out."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise BrodmannError(
+            "The processes could not exchange data. If another one failed or ended, see its own error: this step may "
+            "have moved only a part of the network, so start all processes again, from a checkpoint if there is one. "
+            f"PyTorch says: {error}"
+        ) from error

@@ -253,7 +253,8 @@ class Trainer:
                 with self._keeper.saving():
                     for callback in self.callbacks:
                         callback.on_step(self, loss)
-                self._stop_if_asked(self._agreed())
+                    number = self._agreed()  # another process may have failed in a callback
+                self._stop_if_asked(number)
                 if not self._keeper.written_within(self.schedule.checkpoint_seconds):
                     self._keeper.checkpoint()
         with self._keeper.saving(), self._keeper.draws.undone_on_failure():
