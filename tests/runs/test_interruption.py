@@ -150,6 +150,14 @@ def test_the_command_line_stops_after_a_whole_step_and_resumes(
     assert_same_weights(undisturbed, broken)
 
 
+def test_an_interrupt_while_the_command_imports_ends_it_quietly(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(9)")
+    command = [sys.executable, "-c", "from brodmann_command import main; main()"]
+    paths = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGINT, "", "")
+
+
 def test_a_signal_before_the_training_leaves_no_folder(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
