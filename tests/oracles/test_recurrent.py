@@ -215,6 +215,16 @@ def test_a_derivative_written_out_says_by_zeros_or_none_that_no_error_goes_back(
     torch.testing.assert_close(one(x), other(x), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize(("cell", "gates", "states"), [(LSTM, 4, 2), (GRU, 3, 1), (Derived, 1, 1)])
+def test_a_formula_of_ones_own_is_not_learned_by_the_derivative_of_another(cell: Any, gates: int, states: int) -> None:
+    told = f"would learn by the derivative of {cell.__name__}: derive it from Cell, with gates = {gates} and states = "
+    with pytest.raises(BrodmannError, match=f"Own overrides __call__, but {told}{states}, or override with_pull_back"):
+
+        class Own(cell):
+            def __call__(self, below: Tensor, before: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+                return tuple(2 * part for part in super().__call__(below, before, state))
+
+
 class Begun(Reader):
     """Begins with a state of its own."""
 

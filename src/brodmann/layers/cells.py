@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,6 +29,25 @@ class Cell(ABC):
 
     gates: int = 1
     states: int = 1
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Refuses a formula of its own beside the derivative of another one.
+
+        Raises:
+            BrodmannError: The class overrides `__call__`, and inherits a `with_pull_back` that was written for another.
+        """
+        super().__init_subclass__(**options)
+        formula, derivative = (
+            next(place for place, kind in enumerate(cls.__mro__) if method in vars(kind))
+            for method in ("__call__", "with_pull_back")
+        )
+        written_for = cls.__mro__[derivative]
+        if formula < derivative and written_for is not Cell:
+            raise BrodmannError(
+                f"{cls.__name__} overrides __call__, but would learn by the derivative of {written_for.__name__}: "
+                f"derive it from Cell, with gates = {cls.gates} and states = {cls.states}, or override with_pull_back "
+                "too."
+            )
 
     @abstractmethod
     def __call__(self, below: Tensor, before: Tensor, state: State) -> State:
