@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import UserDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from brodmann import (
     SGD,
@@ -39,6 +41,7 @@ from brodmann.feedback import Feedback, Shape, Signal
 from brodmann.layer import Layer
 from brodmann.layers import Elman
 from brodmann.rates import Rates
+from brodmann.several import parts_in
 
 from .parts import X, Y, body, each_of, message_of
 
@@ -389,6 +392,28 @@ def test_a_layer_of_ones_own_must_not_change_what_others_read(layer: Callable[[]
     network = Network(Graph(branches))
     with pytest.raises(BrodmannError, match=rf"^\w+.{method} changed in place what it was given, which others read"):
         network.learn(X, Y)
+
+
+class Pair(NamedTuple):
+    """Targets by name, in a tuple."""
+
+    classes: Tensor
+
+
+class Relabelling(Passing):
+    """Changes the targets."""
+
+    def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor:
+        parts_in(context.target)[0].zero_()
+        return 1.0 * error
+
+
+@pytest.mark.parametrize("several", [lambda y: UserDict(classes=y), Pair], ids=["mapping", "named tuple"])
+def test_targets_are_watched_in_whatever_they_come(several: Callable[[Tensor], Any]) -> None:
+    body = Sequential(AreaLinear(6, 3, areas=1, feedback=None), Relabelling())
+    network = Network(body, lambda output, target: functional.cross_entropy(output, parts_in(target)[0]))
+    with pytest.raises(BrodmannError, match=r"^Relabelling.learn changed in place what it was given"):
+        network.learn(X, several(Y.clone()))
 
 
 def test_an_error_is_shaped_as_what_came_to_a_layer_of_ones_own() -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any
 
 from torch import Tensor
 
 from ..errors import BrodmannError, DivergenceError
-from ..recording.nested import leaves
 from .tensors import all_finite
 
 
@@ -30,10 +29,19 @@ def check_sent(method: str, sent: Iterable[Any], given: Iterable[Any]) -> None:
 def changes_of(given: Iterable[Any]) -> list[int]:
     """Returns how often each tensor was changed in place, as PyTorch counts; what it does not count is left out.
 
-    Tensors may lie in lists, tuples and dictionaries.
+    Tensors may lie in lists, tuples and mappings of any kind.
     """
-    tensors = (part for part in leaves([*given]) if isinstance(part, Tensor))
-    return [tensor._version for tensor in tensors if not tensor.is_inference()]
+    return [tensor._version for tensor in _tensors_in(given) if not tensor.is_inference()]
+
+
+def _tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, tuple | list):
+            yield from _tensors_in(value)
+        elif isinstance(value, Mapping):
+            yield from _tensors_in(value.values())
 
 
 class Unmodified:
