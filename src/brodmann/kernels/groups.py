@@ -85,7 +85,10 @@ class Groups:
 
     @staticmethod
     def joined(several: Sequence[Groups]) -> Groups:
-        """Returns the rows of all, those of each behind those of the one before it."""
+        """Returns the rows of all, those of each behind those of the one before it.
+
+        None may be left out: `without` comes after this and `of_all`, where a layer moves.
+        """
         if len(several) == 1:
             return several[0]
         if several[0].areas == 1:
