@@ -435,6 +435,23 @@ def test_a_refused_step_recruits_nothing(flaw: str) -> None:
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
 
 
+@pytest.mark.parametrize("known", [False, True], ids=["none is known", "another one is full"])
+def test_a_router_that_a_network_was_built_without_recruits_nothing(known: bool) -> None:
+    torch.manual_seed(0)
+    router = functools.partial(Recruiting, novelty=0.9)
+    body = Sequential(AreaLinear(6, 6, areas=2, router=router if known else Router), AreaLinear(6, 3, areas=4))
+    network, (x, y) = Network(body), (torch.randn(16, 6), torch.randint(3, (16,)))
+    network.learn(x, y)  # fills the router that is known
+    body.layers[1] = AreaLinear(6, 3, areas=4, router=router)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    for targets in (y, y + 7):
+        with pytest.raises(BrodmannError, match="recruits areas, but was put into the body after the Network had been"):
+            network.learn(x, targets)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    Network(body).learn(x, y)
+    assert not bool(body.layers[1].router.vacant.all())
+
+
 def test_digits_by_groups_of_classes_are_learned_in_one_pass_and_kept() -> None:
     """What users rely on: a stream of two new classes at a time, once, without being told; the rest of MNIST's story
     is in docs/results.md."""

@@ -35,7 +35,8 @@ class Adjustable(BodyWithLoss):
     def rates(self) -> Rates:
         """Multiples of the learning rate. May be replaced between steps, for example to freeze a layer.
 
-        A layer that is put in another's place moves at a rate of 1 until they are assigned again.
+        A layer that is put in another's place moves at a rate of 1 until they are assigned again. If its router
+        recruits, build another network of the body instead.
 
         Raises:
             BrodmannError: It names a layer that does not exist.

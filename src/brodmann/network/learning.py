@@ -131,6 +131,8 @@ class Learning(Adjustable):
             recruiting = [asked(router, "recruits") for router in self._recruiting]  # before any of them does
             if any(recruiting):
                 error_of(self.body(x))  # a step that is refused must recruit nothing
+            elif recruiting:
+                context = context._replace(recruits=False)
             output, trace = trace_of(self.body, x, context)
             return Pending(output, trace, context), *error_of(output)
 
@@ -206,6 +208,7 @@ class Learning(Adjustable):
             observe=observe,
             target=target,
             layer_rates=self._layer_rates,
+            recruits=bool(self._recruiting),
         )
 
     def _checked_error(self, output: Several, x: Several, target: Several, weight: Tensor | None) -> tuple[Any, Tensor]:
