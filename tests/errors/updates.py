@@ -30,6 +30,10 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (lambda: Adam(beta2=-0.5), "Expected beta2 to be a number in [0, 1), got -0.5."),
     (lambda: Adam(epsilon=0.0), "Expected epsilon to be a number above 0, got 0.0."),
     (
+        lambda: Adam(weight_decay=0.1),
+        "Unknown setting of Adam 'weight_decay'. Did you mean 'decay'? Choose one of: beta1, beta2, decay, epsilon.",
+    ),
+    (
         lambda: update_rule("adamm"),
         "Unknown update rule 'adamm'. Did you mean 'adam'? Choose one of: adam, muon, rls, sgd.",
     ),

@@ -296,11 +296,12 @@ def test_a_rule_that_needs_inputs_is_no_optimiser() -> None:
         Backpropagation(3, 2, optimiser="rls")
 
 
-def test_settings_of_rules_are_given_by_name() -> None:
+@pytest.mark.parametrize("rule", [Adam, SGD, Muon, RLS])
+@pytest.mark.parametrize(("unnamed", "named"), [([1e-3], {}), ([], {"lr": 1e-3})], ids=["by place", "by name"])
+def test_settings_of_rules_are_given_by_name(rule: Any, unnamed: list[float], named: dict[str, float]) -> None:
     """`Adam(1e-3)` would set a decay of the first moment, where torch.optim has the learning rate."""
-    for rule in (Adam, SGD, Muon, RLS):
-        with pytest.raises(TypeError, match="positional argument"):
-            rule(1e-3)  # type: ignore[call-arg, misc]
+    with pytest.raises(BrodmannError, match=f"{rule.__name__} takes its settings by name, and the learning rate is"):
+        rule(*unnamed, **named)
 
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda twin: pickle.loads(pickle.dumps(twin))])

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from ..checks import check_positive, check_real, check_share
 from .rule import Factors, UpdateRule
+from .settings import settings_by_name
 
 
+@settings_by_name
 @dataclass(frozen=True, kw_only=True)
 class Adam(UpdateRule):
     """Adam with decoupled decay (`torch.optim.AdamW`), its step count kept per area.

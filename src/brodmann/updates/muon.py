@@ -12,6 +12,7 @@ from torch import Tensor
 from ..checks import check_positive, check_real, check_share
 from .adam import Adam
 from .rule import Factors, UpdateRule
+from .settings import settings_by_name
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 """Coefficients of ``p(s) = a s + b s^3 + c s^5``: five repetitions map [0.002, 1] into [0.68, 1.21]."""
@@ -19,6 +20,7 @@ _REPETITIONS = 5
 _OF_BIASES = Adam()
 
 
+@settings_by_name
 @dataclass(frozen=True, kw_only=True)
 class Muon(UpdateRule):
     """Muon, momentum with equal singular values (`torch.optim.Muon`), for each area by itself.

@@ -12,11 +12,13 @@ from torch import Tensor
 from ..checks import check_positive, check_real
 from ..errors import DivergenceError
 from .rule import Factors, UpdateRule
+from .settings import settings_by_name
 
 UNEXPLAINED = 1e-7
 """The least of a direction that counts as unexplained when areas merge: float32 cannot distinguish less from 0."""
 
 
+@settings_by_name
 @dataclass(frozen=True, kw_only=True)
 class RLS(UpdateRule):
     """Recursive least squares: the gradient times the inverse covariance of every input the weight has ever seen.

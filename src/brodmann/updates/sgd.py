@@ -8,8 +8,10 @@ from torch import Tensor
 
 from ..checks import check_real, check_share
 from .rule import Factors, UpdateRule
+from .settings import settings_by_name
 
 
+@settings_by_name
 @dataclass(frozen=True, kw_only=True)
 class SGD(UpdateRule):
     """Stochastic gradient descent: ``m = momentum * m + g``, ``w = (1 - lr * decay) * w - lr * m``.
