@@ -14,7 +14,7 @@ from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.functional import cross_entropy
 
-from brodmann import Layer, Network, convnet, mlp, residual_mlp
+from brodmann import AreaLinear, Graph, Layer, Network, convnet, mlp, residual_mlp
 
 
 def images_of_six_pixels(features: int, outputs: int, *, width: int, areas: int, **options: Any) -> Layer:
@@ -111,6 +111,21 @@ def test_exported_with_a_dynamic_batch(network: Network) -> None:
     for rows in (1, 9):
         x = torch.randn(rows, 6)
         torch.testing.assert_close(program.module()(x), network(x))
+
+
+def test_several_inputs_are_exported_with_a_dynamic_batch() -> None:
+    torch.manual_seed(0)
+    nodes = {
+        "left": (AreaLinear(6, 4, areas=1, feedback=None), "a"),
+        "right": (AreaLinear(5, 4, areas=1, feedback=None), "b"),
+        "sum": (torch.add, "left", "right"),
+    }
+    network, batch = Network(Graph(nodes, inputs=("a", "b"))), torch.export.Dim("batch", min=1)
+    program = torch.export.export(
+        network, ((torch.randn(4, 6), torch.randn(4, 5)),), dynamic_shapes=(({0: batch}, {0: batch}),)
+    )
+    x = torch.randn(9, 6), torch.randn(9, 5)
+    torch.testing.assert_close(program.module()(x), network(x))
 
 
 def test_the_same_in_onnxruntime(network: Network, tmp_path: Path) -> None:
