@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from brodmann import BrodmannError, Network, mlp
+from brodmann import SGD, Adam, BrodmannError, Network, mlp
 from brodmann.training import Callback, Trainer, evaluate
 from brodmann.training.best_weights import BestWeights
 from brodmann.training.checkpoints import checkpoint_names
@@ -137,3 +137,23 @@ def test_the_best_weights_are_kept_beyond_a_million_epochs(tmp_path: Path) -> No
     assert {path.stem for path in tmp_path.iterdir()} == {"best-1000003", "best-1000005", "best-model"}
     best.go_back(epochs[1])
     assert {path.stem for path in tmp_path.iterdir()} == {"best-1000003", "best-model"}
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_the_best_weights_come_back_where_a_rule_was_replaced_since(folder: bool, tmp_path: Path) -> None:
+    class Replace(Callback):
+        def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+            row["score"] = -row["epoch"]  # the first stays the best
+            if row["epoch"] == 1:
+                self.best = [part.clone() for part in trainer.network.parameters()]
+                trainer.network.update_rule = SGD(momentum=0.9)
+            else:
+                trainer.stop()
+
+    part, learner, replace_rule = blobs(), network(update=Adam()), Replace()
+    schedule = Schedule(epochs=3, batch_size=30, patience=5, metric="score")
+    trainer = Trainer(learner, part, part, schedule, folder=tmp_path if folder else None, callbacks=replace_rule)
+    trainer.run()
+    assert all(map(torch.equal, learner.parameters(), replace_rule.best))
+    learner.update_rule = Adam()
+    assert trainer.run().epoch == 3  # from the last weights

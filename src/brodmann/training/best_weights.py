@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ..areas import Slab
 from ..files import read_tensors, write_tensors
 from .checkpoints import KEPT
 from .learner import Learner
@@ -41,8 +42,7 @@ class BestWeights:
         """Puts the weights of ``epoch``, the best one, into the learner; keeps the last weights if it may go on."""
         if goes_on:
             self._last = self._now()
-        kept = self._best if self.folder is None else read_tensors(_file(self.folder, epoch))[0]
-        self.learner.load_learning_state(kept)
+        self._load(self._best if self.folder is None else read_tensors(_file(self.folder, epoch))[0])
 
     def go_back(self, epoch: int) -> None:
         """Removes what later epochs left: the training continues from the time when ``epoch`` was the best."""
@@ -56,7 +56,7 @@ class BestWeights:
     def go_on(self) -> None:
         """Puts the last weights back into the learner, if the best ones have taken their place."""
         if self._last is not None:
-            self.learner.load_learning_state(self._last)
+            self._load(self._last)
         self.drop_last()
 
     def drop_last(self) -> None:
@@ -65,6 +65,19 @@ class BestWeights:
 
     def _now(self) -> dict[str, Tensor]:
         return {name: tensor.clone() for name, tensor in self.learner.learning_state().items()}
+
+    def _load(self, state: dict[str, Tensor]) -> None:
+        """Loads a state; what rules kept that were replaced since is left out, and their successors begin anew."""
+        slabs = {name: part for name, part in self.learner.named_modules() if isinstance(part, Slab)}
+        fitting = {name: tensor for name, tensor in state.items() if name.rpartition(".")[0] not in slabs}
+        for place, slab in slabs.items():
+            fitting[f"{place}.value"] = value = state[f"{place}.value"]
+            for buffer, own in slab.states().items():
+                kept = state.get(f"{place}.{buffer}")
+                if kept is None or kept.shape[1:] != own.shape[1:]:
+                    kept = own.new_zeros(len(value), *own.shape[1:])
+                fitting[f"{place}.{buffer}"] = kept
+        self.learner.load_learning_state(fitting)
 
 
 def _file(folder: Path, epoch: int) -> Path:
