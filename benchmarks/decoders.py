@@ -69,15 +69,18 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Guesses the next character at every step; the table of characters is its readout, too."""
+    """Guesses the next character at every step; the table of characters is its readout, too, unless it has its own."""
 
-    def __init__(self, characters: int, width: int, depth: int, hidden: int, *, mixture: bool) -> None:
+    def __init__(
+        self, characters: int, width: int, depth: int, hidden: int, *, mixture: bool, own_readout: bool = False
+    ) -> None:
         """Draws the weights, those of the table as small as is usual where they are the readout."""
         super().__init__()
         self.table, self.places = nn.Embedding(characters, width), nn.Parameter(0.02 * torch.randn(CONTEXT, width))
         self.blocks = nn.Sequential(*(Block(width, hidden, mixture=mixture) for _ in range(depth)))
-        self.norm, self.readout = nn.LayerNorm(width), nn.Linear(width, characters, bias=False)
-        self.readout.weight = self.table.weight
+        self.norm, self.readout = nn.LayerNorm(width), nn.Linear(width, characters, bias=own_readout)
+        if not own_readout:
+            self.readout.weight = self.table.weight
         nn.init.normal_(self.table.weight, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:

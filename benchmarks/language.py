@@ -50,14 +50,14 @@ Build = Callable[[Sizes], Any]
 Way = str | Callable[[Shape], Feedback]
 
 
-def under_autograd(hidden: int = 4, *, mixture: bool = False) -> Build:
+def under_autograd(hidden: int = 4, *, mixture: bool = False, own_readout: bool = False) -> Build:
     """Returns what builds a decoder under autograd and AdamW, whose feed-forward parts have so many times its width.
 
     Its loss is the mean over all steps, and what balances mixtures.
     """
 
     def build(sizes: Sizes) -> Autograd:
-        learner = Autograd(Decoder(*sizes[:3], hidden * sizes.width, mixture=mixture))
+        learner = Autograd(Decoder(*sizes[:3], hidden * sizes.width, mixture=mixture, own_readout=own_readout))
         mixtures = [part for part in learner.modules() if isinstance(part, Mixture)]
 
         def loss(output: Tensor, target: Tensor) -> Tensor:
@@ -111,6 +111,7 @@ METHODS: dict[str, Build] = {
     "Kolen-Pollack, mirrored start, 8 areas": converted(feedback="kolen-pollack-mirrored", areas=8),
     "autograd, 2.5 times as many hidden units": under_autograd(10),
     "autograd, mixtures of 16 experts": under_autograd(mixture=True),
+    "autograd, mixtures of 16 experts, readout of its own": under_autograd(mixture=True, own_readout=True),
     "transpose, 16 areas in feed-forward parts": with_areas("transpose"),
     "mirrored start, 16 areas in feed-forward parts": with_areas(PER_AREA),
     "the same, one feedback map for all areas": with_areas("kolen-pollack-mirrored"),

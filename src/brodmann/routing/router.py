@@ -53,8 +53,8 @@ class Router(Partitioned):
     ``dL/ds_j = dL/da * a (1[j = c] - p_j) / tau`` and ``dL/du = sum_j dL/ds_j (prototype_j - s_j u/|u|) / |u|``.
 
     Where a gate multiplies what an area computes, the error of ``u`` is part of the error of ``x``, which the layers
-    below learn from. With a ``feedback`` path it goes down, through weights Q of that path in place of ``P``:
-    ``e_below += dL/du Q``. Without one, the default, it does not.
+    below learn from. With a ``feedback`` path it goes down, through weights ``B_P`` of that path in place of ``P``:
+    ``e_below += dL/du B_P``. Without one, the default, it does not.
 
     Source: descriptions of SAL (arXiv 2601.21561) for projection, frozen prototypes and hard choice; gate, partition
     table, learning rule and the error that goes down are our choice.
