@@ -12,8 +12,8 @@ import torch
 from brodmann import BrodmannError, DivergenceError, MeanSquaredError, Network, Rates, mlp
 from brodmann.areas import Slab
 from brodmann.estimator import SALClassifier
-from brodmann.network.divergence import Watch
 from brodmann.training import Trainer
+from brodmann.training.error_norms import ErrorNorms
 from brodmann.training.schedule import Schedule
 
 from .parts import blobs, network
@@ -87,7 +87,7 @@ def test_errors_are_watched_in_one_step_of_eight_where_epochs_are_shorter(
     batch_size: int, epochs: int, watched: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[int] = []
-    monkeypatch.setattr(Watch, "check", lambda *_: found.append(trainer.progress.epoch))
+    monkeypatch.setattr(ErrorNorms, "check", lambda *_: found.append(trainer.progress.epoch))
     schedule = Schedule(epochs=epochs, batch_size=batch_size)
     trainer = Trainer(network(), blobs(64), None, schedule)
     trainer.run()
@@ -108,7 +108,7 @@ def test_errors_that_vanish_between_calls_of_partial_fit_are_found() -> None:
 def test_one_in_eight_calls_of_partial_fit_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = (part.numpy() for part in blobs(16))
     model, watched, counts = SALClassifier(random_state=0, batch_size=16), list[int](), list[int]()
-    monkeypatch.setattr(Watch, "check", lambda *_: watched.append(1))
+    monkeypatch.setattr(ErrorNorms, "check", lambda *_: watched.append(1))
     for _ in range(17):
         model.partial_fit(x, y, classes=[0, 1, 2])
         counts.append(sum(watched))

@@ -21,10 +21,11 @@ from ..kernels import library
 from ..losses.facts import facts_of, per_sample
 from ..losses.scores import name_of_score
 from ..network import Captured, Parallel
-from ..network.divergence import Watch, check_loss
+from ..network.divergence import check_loss
 from ..several import Several, parts_in, sample_count
 from .callback import Callback, in_turn, observer
 from .early_stopping import EarlyStopping
+from .error_norms import ErrorNorms
 from .group import Group
 from .keeper import Keeper
 from .learner import Learner, Steps, device_of
@@ -263,14 +264,14 @@ class Trainer:
         if self._is_over() or not self._keeper.written_within(min(BRIEF, self.schedule.checkpoint_seconds)):
             self._keeper.checkpoint()
 
-    def _step(self, batches: Iterator[Batch], rate_of: Callable[[float, int], float], watch: Watch | None) -> float:
+    def _step(self, batches: Iterator[Batch], rate_of: Callable[..., float], norms: ErrorNorms | None) -> float:
         """Learns from the next batch, counts it, and returns its loss, a mean over samples."""
         progress, began = self.progress, time.perf_counter()
         with self._keeper.saving(), self._keeper.draws.undone_on_failure():
             self._rate = rate = rate_of(self.lr, progress.step)
             x, target, weight = self._transformed(*self._next(batches))
             samples = sample_count(target)
-        value, output = self._learned(x, target, weight, rate, watch)
+        value, output = self._learned(x, target, weight, rate, norms)
         counted = facts_of(self.network.loss).counts_for(target, weight, samples)
         loss = per_sample(self.network.loss, float(value), counted)
         progress.seconds += time.perf_counter() - began
@@ -278,8 +279,8 @@ class Trainer:
         if isinstance(output, Tensor) and isinstance(target, Tensor):
             right, scored = right_and_scored(self.network.loss, output, target, weight) or (0, 0)
         progress.count(loss, counted, right, scored)
-        if watch is not None:
-            self._watching.judge(watch, self.network, output)
+        if norms is not None:
+            self._watching.judge(norms, self.network, output)
         return loss
 
     def _next(self, batches: Iterator[Batch]) -> Batch:
@@ -297,10 +298,10 @@ class Trainer:
         return *self._transform(x, target), weight
 
     def _learned(
-        self, x: Several, target: Several, weight: Tensor | None, rate: float, watch: Watch | None
+        self, x: Several, target: Several, weight: Tensor | None, rate: float, norms: ErrorNorms | None
     ) -> tuple[Tensor, Any]:
         """Makes a step of the network; returns loss and output. If it diverges, the error names the step."""
-        observe = observer(self, None if watch is None else watch.observe)
+        observe = observer(self, None if norms is None else norms.observe)
         try:
             loss, output = self._learn(x, target, weight, lr=rate, observe=observe)
             check_loss(self.network, loss, x)

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from ..errors import warn
-from ..network.divergence import Watch
+from .error_norms import ErrorNorms
 from .learner import Learner
 
 WATCHED = 8
@@ -25,14 +25,14 @@ class Watching:
         """Chooses the batch of an epoch; after a silent one the next epoch is watched, whichever it is."""
         self._watched = watched_batch(rows, size, 0 if self._silent else epoch)
 
-    def of_batch(self, number: int) -> Watch | None:
-        """Returns what watches the batch of this number, None for most batches."""
-        return Watch() if number == self._watched else None
+    def of_batch(self, number: int) -> ErrorNorms | None:
+        """Returns what observes the errors of the batch of this number, None for most batches."""
+        return ErrorNorms() if number == self._watched else None
 
-    def judge(self, watch: Watch, network: Learner, output: Any) -> None:
+    def judge(self, norms: ErrorNorms, network: Learner, output: Any) -> None:
         """Raises if an error has vanished or exploded; warns if units stay silent."""
-        watch.check(network, output)
-        self._silent = self._silent + 1 if watch.silent(output) else 0
+        norms.check(network, output)
+        self._silent = self._silent + 1 if norms.silent(output) else 0
         if self._silent == 2:
             warn(
                 "No error has reached the layers below the top one for two epochs: their units are silent for all "
