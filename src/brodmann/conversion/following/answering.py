@@ -5,7 +5,6 @@ from __future__ import annotations
 import dis
 import functools
 import inspect
-import operator
 import sys
 import weakref
 from collections.abc import Callable, Iterator
@@ -13,17 +12,15 @@ from contextlib import nullcontext
 from types import CodeType
 from typing import Any, TypeVar
 
-import numpy
 import torch
 from torch import Tensor, autocast, fx, nn
-from torch.fx.proxy import Attribute
 
 from ...errors import BrodmannError
 from ...origin import line_now
 from ...several import Several
 from ..nodes import reads_numbers
 from .kinds import replaced
-from .proxies import Followed, is_unknown
+from .proxies import VIEWS, Asking, is_unknown
 from .questions import ASKED
 from .values import Walks
 
@@ -31,15 +28,7 @@ MODULES = {name: getattr(nn.Module, name) for name in ("__call__", "__getattr__"
 """Methods of `nn.Module` that torch.fx replaces while it follows a network."""
 FACTORIES = ("arange", "zeros", "ones", "full", "empty", "eye", "linspace", "tensor", "rand", "randn", "finfo", "iinfo")
 """Functions of sizes, kinds and devices, which torch.fx does not see."""
-VIEWS = "writes into a tensor that other values are views of", "clone it first"
 R = TypeVar("R")
-UFUNCS = {
-    "add": operator.add,
-    "subtract": operator.sub,
-    "multiply": operator.mul,
-    "divide": operator.truediv,
-    "power": operator.pow,
-}
 _compiled = torch.jit.ScriptFunction.__call__
 
 
@@ -77,7 +66,7 @@ class Answering(fx.Tracer):
         self.constants = constants
         self._computes = False  # whether values are being computed: factories then do what they always did
         self._asked: dict[tuple[fx.Node, Callable[[Any], Any]], Any] = {}
-        self._proxies: list[weakref.ref[_Proxy]] = []
+        self._proxies: list[weakref.ref[Asking]] = []
         # What was written, who else sees that memory, and what to raise if they are read later.
         self._overwritten: list[tuple[fx.Node, list[fx.Node], BrodmannError]] = []
 
@@ -120,7 +109,7 @@ class Answering(fx.Tracer):
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """Returns a proxy whose questions this tracer answers."""
-        return _Proxy(node, self)
+        return Asking(node, self)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         """Answers `if`, `while`, `and`, and `assert`, which may ask for numbers: it only decides whether to go on."""
@@ -165,7 +154,7 @@ class Answering(fx.Tracer):
         self._asked[node, ask] = answers[0], walks.counts(node)
         return answers[0]
 
-    def hash_of(self, proxy: _Proxy) -> int:
+    def hash_of(self, proxy: Asking) -> int:
         """Returns what a set or a dictionary looks a value up by: the number that a size is, else what is held."""
         self._follow()
         is_size = isinstance(self._walks[proxy.node], int | float | torch.Size)
@@ -212,65 +201,9 @@ class Answering(fx.Tracer):
         finally:
             self._computes = False
 
-    def know(self, proxy: _Proxy) -> None:
+    def know(self, proxy: Asking) -> None:
         """Notes a value that the network may read as long as it holds it."""
         self._proxies.append(weakref.ref(proxy))
-
-
-class _Proxy(Followed):
-    """A traced value that answers questions about its size (`len`, `int`, indexing) from sample values."""
-
-    tracer: Answering
-
-    def __init__(self, node: fx.Node, tracer: Answering) -> None:
-        """Takes the node of the value."""
-        super().__init__(node, tracer)
-        tracer.know(self)
-
-    @property
-    def made(self) -> fx.Node | None:
-        """Its node, None if that is not made yet."""
-        return self.node
-
-    def __getattr__(self, k: str) -> Attribute:
-        if k.startswith("__"):  # by which NumPy and others ask what something is
-            raise AttributeError(k)
-        return _Attribute(self, k)
-
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if ufunc.__name__ in UFUNCS:  # from a NumPy number on the left
-            return UFUNCS[ufunc.__name__](
-                *(part.item() if isinstance(part, numpy.generic) else part for part in inputs)
-            )
-        known = (self.tracer.answer(part.node, float) if isinstance(part, fx.Proxy) else part for part in inputs)
-        return getattr(ufunc, method)(*known, **kwargs)
-
-    def __index__(self) -> int:
-        return self.tracer.answer(self.node, operator.index)
-
-    def __int__(self) -> int:
-        return self.tracer.answer(self.node, int)
-
-    def __float__(self) -> float:
-        return self.tracer.answer(self.node, float)
-
-    def __round__(self, digits: int | None = None) -> Any:
-        return self.tracer.answer(self.node, round) if digits is None else round(float(self), digits)
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        self.node = self.tracer.written(self.node, index, value)
-
-    def __len__(self) -> int:
-        return self.tracer.answer(self.node, len)
-
-    def __hash__(self) -> int:
-        return self.tracer.hash_of(self)
-
-    def __eq__(self, other: object) -> Any:
-        ours = not isinstance(other, fx.Proxy) or other.tracer is self.tracer
-        if not ours or self.tracer.done:  # one is left in a cache by a network that was followed before
-            return NotImplemented
-        return self.tracer.create_proxy("call_function", operator.eq, (self, other), {})
 
 
 @functools.lru_cache
@@ -309,20 +242,3 @@ def made(factory: str, *args: Any, **kwargs: Any) -> Tensor:
     """Returns what one of `FACTORIES` makes."""
     tensor: Tensor = getattr(torch, factory)(*args, **kwargs)
     return tensor
-
-
-class _Attribute(_Proxy, Attribute):
-    """A property or method of a traced value."""
-
-    def __init__(self, root: _Proxy, attr: str) -> None:
-        """Takes the value, and what it is asked for."""
-        Attribute.__init__(self, root, attr)
-        self.tracer.know(self)
-
-    @property
-    def made(self) -> fx.Node | None:
-        """Its node, which is made when it is first read."""
-        return self._node
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        raise self.tracer.refused(*VIEWS)
