@@ -187,42 +187,6 @@ def _convolution(operation: _ConvNd, place: _Place) -> Layer:
     return Sequential(Local(as_image), convolution, Local(as_sequence))  # one of sequences, as images of one row
 
 
-def _with_parameters(norm: Layer, operation: Any, parts: Parts) -> Graph:
-    """Returns a norm with the gains and shifts of PyTorch's, which learn."""
-    held = {"gain": operation.weight, "shift": getattr(operation, "bias", None)}
-    rule = parts.update_rule
-    nodes = {name: (Constant(value.detach(), rule),) for name, value in held.items() if value is not None}
-    return Graph({**nodes, "norm": (norm, INPUT, *nodes)})
-
-
-def _of_images(operation: Any) -> ImageNorm | None:
-    """Returns the norm of images that PyTorch's amounts to, None for one that is not over groups of channels."""
-    if isinstance(operation, nn.GroupNorm):
-        return ImageNorm(operation.num_groups, operation.eps)
-    if isinstance(operation, nn.InstanceNorm2d):
-        return ImageNorm(operation.num_features, operation.eps)
-    return None
-
-
-def channels_last(value: Tensor) -> Tensor:
-    """Returns a tensor as it is laid out between layers."""
-    return value.movedim(1, -1) if value.ndim == 4 else value
-
-
-def _local(operation: nn.Module, step: Step) -> Local:
-    """Returns an operation without parameters, which is given tensors in PyTorch's layout."""
-    moved = any(value.ndim == 4 for value in (*step.inputs, step.output)) and type(operation) not in ELEMENTWISE
-    try:
-        return Local(ChannelsLast(operation) if moved else operation)
-    except BrodmannError as error:
-        raise BrodmannError(f"{module_text(operation)} cannot be converted: {error}") from None
-
-
-def _form(channels: int, ndim: int) -> tuple[int, ...]:
-    """Returns the shape in which a number for each channel broadcasts with values between layers."""
-    return (1, 1, channels) if ndim == 4 else (channels, *(1,) * (ndim - 2))
-
-
 @_layer_of.register
 def _batch_norm(norm: _BatchNorm, place: _Place, *, fixed: bool = False) -> Layer:
     """Returns a batch norm that starts as another one."""
@@ -237,16 +201,6 @@ def _batch_norm(norm: _BatchNorm, place: _Place, *, fixed: bool = False) -> Laye
 @_layer_of.register
 def _kept_norm(operation: KeptNorm, place: _Place) -> Layer:
     return _batch_norm(operation.norm, place, fixed=True)
-
-
-def _running(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
-    """Returns mean and variance at inference."""
-    if norm.running_mean is None or norm.running_var is None:
-        raise BrodmannError(
-            f"{norm} cannot be converted, since it mixes the samples of a batch at inference too: let it track its "
-            "running statistics, or use another norm."
-        )
-    return norm.running_mean, norm.running_var
 
 
 @_layer_of.register
@@ -272,6 +226,47 @@ def _product(conv: _ConvNd, place: _Place) -> Layer:
     return Graph({"product": (product, INPUT), "bias": (bias,), "sum": (torch.add, "product", "bias")})
 
 
+def _with_parameters(norm: Layer, operation: Any, parts: Parts) -> Graph:
+    """Returns a norm with the gains and shifts of PyTorch's, which learn."""
+    held = {"gain": operation.weight, "shift": getattr(operation, "bias", None)}
+    rule = parts.update_rule
+    nodes = {name: (Constant(value.detach(), rule),) for name, value in held.items() if value is not None}
+    return Graph({**nodes, "norm": (norm, INPUT, *nodes)})
+
+
+def _of_images(operation: Any) -> ImageNorm | None:
+    """Returns the norm of images that PyTorch's amounts to, None for one that is not over groups of channels."""
+    if isinstance(operation, nn.GroupNorm):
+        return ImageNorm(operation.num_groups, operation.eps)
+    if isinstance(operation, nn.InstanceNorm2d):
+        return ImageNorm(operation.num_features, operation.eps)
+    return None
+
+
+def _running(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """Returns mean and variance at inference."""
+    if norm.running_mean is None or norm.running_var is None:
+        raise BrodmannError(
+            f"{norm} cannot be converted, since it mixes the samples of a batch at inference too: let it track its "
+            "running statistics, or use another norm."
+        )
+    return norm.running_mean, norm.running_var
+
+
+def _form(channels: int, ndim: int) -> tuple[int, ...]:
+    """Returns the shape in which a number for each channel broadcasts with values between layers."""
+    return (1, 1, channels) if ndim == 4 else (channels, *(1,) * (ndim - 2))
+
+
+def _local(operation: nn.Module, step: Step) -> Local:
+    """Returns an operation without parameters, which is given tensors in PyTorch's layout."""
+    moved = any(value.ndim == 4 for value in (*step.inputs, step.output)) and type(operation) not in ELEMENTWISE
+    try:
+        return Local(ChannelsLast(operation) if moved else operation)
+    except BrodmannError as error:
+        raise BrodmannError(f"{module_text(operation)} cannot be converted: {error}") from None
+
+
 def _as_laid(product: Callable[[Tensor, Tensor], Tensor], step: Step) -> Callable[[Tensor, Tensor], Tensor]:
     """Returns a product of a value and weights for values as they are laid out between layers."""
     values = step.inputs[:1] if isinstance(step.operation, Tied) else step.inputs
@@ -282,6 +277,11 @@ def _as_laid(product: Callable[[Tensor, Tensor], Tensor], step: Step) -> Callabl
 def _moved(product: Callable[..., Tensor], x: Tensor, weight: Tensor, *others: Tensor) -> Tensor:
     x, *behind = (value.movedim(-1, 1) if value.ndim == 4 else value for value in (x, *others))
     return channels_last(product(x, weight, *behind))
+
+
+def channels_last(value: Tensor) -> Tensor:
+    """Returns a tensor as it is laid out between layers."""
+    return value.movedim(1, -1) if value.ndim == 4 else value
 
 
 def _turned(x: Tensor) -> Tensor:
