@@ -51,27 +51,8 @@ class Train(RunOptions):
         """Trains, prints the result, draws the figures."""
         if self.tensorboard:
             TensorBoard.check_installed()  # before an old run goes
-        if self.resume is not None:
-            folder = self.resume
-        else:
-            if self.checkpoint is not None:
-                raise BrodmannError("--checkpoint needs --resume: name the run folder that holds the checkpoint.")
-            folder = self._prepared()
-
-        with_events = self.tensorboard or _goes_on_with_events(folder)
-
-        def callbacks(place: Path, options: RunOptions) -> list[Callback]:
-            extra: list[Callback] = [TensorBoard(place / "tensorboard")] if with_events else []
-            return [ProgressBar(f"{Path(options.dataset).name} {options.rule}"), *extra]
-
-        try:
-            result = continue_run(folder, checkpoint=self.checkpoint, callbacks=callbacks, data_dir=self.data_dir)
-        except Interrupted as stop:
-            print(
-                f"{stop} after a whole step; go on with `{Run.read(folder).resume_command()}`.",
-                file=sys.stderr,
-            )
-            sys.exit(128 + stop.number)
+        folder = self._folder()
+        result = self._trained(folder)
         if not self.json:
             _print_results([result, result["backpropagation"]] if "backpropagation" in result else [result])
         problem = _draw(folder, self.data_dir) if self.figures else None
@@ -81,6 +62,29 @@ class Train(RunOptions):
         if problem is not None:
             say(f"No figures: {problem}")
         say(f"Everything is in {folder}")
+
+    def _folder(self) -> Path:
+        """Returns the folder of the run that goes on, or of a new one."""
+        if self.resume is not None:
+            return self.resume
+        if self.checkpoint is not None:
+            raise BrodmannError("--checkpoint needs --resume: name the run folder that holds the checkpoint.")
+        return self._prepared()
+
+    def _trained(self, folder: Path) -> dict[str, Any]:
+        """Trains a run to its end, and returns its result; ends the program if a signal comes first."""
+        with_events = self.tensorboard or _goes_on_with_events(folder)
+
+        def callbacks(place: Path, options: RunOptions) -> list[Callback]:
+            extra: list[Callback] = [TensorBoard(place / "tensorboard")] if with_events else []
+            return [ProgressBar(f"{Path(options.dataset).name} {options.rule}"), *extra]
+
+        try:
+            return continue_run(folder, checkpoint=self.checkpoint, callbacks=callbacks, data_dir=self.data_dir)
+        except Interrupted as stop:
+            command = Run.read(folder).resume_command()
+            print(f"{stop} after a whole step; go on with `{command}`.", file=sys.stderr)
+            sys.exit(128 + stop.number)
 
     def _prepared(self) -> Path:
         """Returns the folder of a new run; if it cannot begin, or a signal comes first, none is left behind."""
