@@ -34,6 +34,7 @@ from brodmann import (
     Router,
     Sequential,
     Transpose,
+    convnet,
     from_torch,
     mlp,
 )
@@ -234,16 +235,12 @@ def test_what_users_may_get_wrong(act: Callable[[], object], message: str) -> No
     assert message_of(act) == message
 
 
-class Targets(Feedback):
+class Targets(Direct):
     """Direct random target projection (Frenkel et al. 2021): the targets themselves go down."""
 
-    def __init__(self, shape: Any) -> None:
-        super().__init__()
-        self.register_buffer("matrix", torch.randn(3, shape.in_features))
-
     def error(self, signal: Signal) -> Tensor:
-        assert signal.target is not None
-        return -functional.one_hot(signal.target, 3).float() @ self.matrix / len(signal.x)  # type: ignore[operator]
+        assert isinstance(signal.target, Tensor)
+        return -self.matrix[signal.target].reshape(signal.x.shape) / len(signal.target)
 
 
 class Reading(Feedback):
@@ -280,6 +277,18 @@ def test_a_path_may_carry_targets_down() -> None:
     network.learn(X, Y, lr=0.0, observe=lambda layer, error: received.update({layer: error}))
     expected = -readout.feedback.matrix[Y] / len(X) * (hidden(X) > 0)  # type: ignore[index,operator,union-attr]
     torch.testing.assert_close(received[hidden], expected)
+
+
+def test_targets_reach_the_patches_of_images_as_the_error_of_an_output_does() -> None:
+    targets, images = torch.tensor([2, 0, 1, 1]), torch.randn(4, 1, 4, 4)
+    error = -functional.one_hot(targets, 3).float() / len(images)
+    received: list[list[Tensor]] = [[], []]
+    for feedback, seen in zip((Targets, Direct), received, strict=True):
+        torch.manual_seed(0)
+        network = Network(convnet((1, 4, 4), 3, channels=(2, 5), areas=2, feedback=feedback))
+        network.trace(images, targets, lr=0.0, observe=lambda _, arrived, seen=seen: seen.append(arrived)).learn(error)
+    assert len(received[0]) == 3
+    torch.testing.assert_close(*received)
 
 
 def test_a_registered_path_may_ask_for_the_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
