@@ -29,9 +29,9 @@ def areas(path: str, count: int, routing: str = "network", *, rates: Rates | Non
     return lambda data, channels: Network(convnet(data.shape, data.outputs, channels=channels, **settings), rates=rates)
 
 
-def gated(count: int) -> Build:
+def gated(count: int, **router: str) -> Build:
     """Returns what builds a network whose patches choose gated areas, which move as far as the shared part."""
-    return areas("kolen-pollack-per-area", count, "layer", rates=Rates(areas=1.0), gated=True)
+    return areas("kolen-pollack-per-area", count, "layer", rates=Rates(areas=1.0), gated=True, router=router)
 
 
 def with_plain_readout(build: Build) -> Build:
@@ -68,6 +68,7 @@ METHODS: dict[str, Build] = {
     "Kolen-Pollack, 16 areas for a patch, readout of 1": with_plain_readout(areas("kolen-pollack", 16, "layer")),
     "Kolen-Pollack, 64 areas for a patch, readout of 1": with_plain_readout(areas("kolen-pollack", 64, "layer")),
     "Kolen-Pollack, 16 gated areas for a patch, readout of 1": with_plain_readout(gated(16)),
+    "the same, error of gates": with_plain_readout(gated(16, feedback="kolen-pollack")),
     "fixed random feedback, 1 area": areas("random", 1),
     "direct feedback, 1 area": areas("direct", 1),
     "sign-symmetric, 1 area": areas("sign", 1),

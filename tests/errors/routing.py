@@ -53,7 +53,8 @@ CASES: list[tuple[Callable[[], object], str]] = [
         "Unknown feedback 'nothing'. Choose one of: direct, kolen-pollack, kolen-pollack-equal, "
         "kolen-pollack-mirrored, kolen-pollack-noisy, kolen-pollack-per-area, random, sign, transpose. To use one of "
         "your own, register it in brodmann.builders.FEEDBACKS, in a file that `brodmann --import FILE` loads. In "
-        "Python, pass the object itself where that is accepted: worker processes know only the names of what they import.",
+        "Python, pass the object itself "
+        "where that is accepted: worker processes know only the names of what they import.",
     ),
     (
         lambda: Router(4, 3, partition="manul"),

@@ -40,6 +40,14 @@ from .parts import SMALL
         (["digits", "--threads", "100000000000000"], "at most 4096 threads"),
         (["digits", "--balance", "nan"], "balance_rate to be a number of at least 0, got nan"),
         (["digits", "--temperature", "nan"], "temperature to be a number above 0, got nan"),
+        (
+            ["digits", "--gated", "--gate-feedback", "sign"],
+            "--gate-feedback works only with --gated and --routing layer",
+        ),
+        (
+            ["digits", "--gated", "--routing", "layer", "--gate-feedback", "sing"],
+            "Unknown feedback 'sing'. Did you mean 'sign'?",
+        ),
         (["digits", "--clip", "inf"], "clip to be a number above 0, got inf"),
         (["digits", "--device", "meta"], "not available"),
         (["digits", "--partition", "manual"], "Unknown partition 'manual'.*fixed, growing"),

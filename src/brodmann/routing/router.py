@@ -105,7 +105,8 @@ class Router(Partitioned):
             conflict: Settings of `Conflict` if the partition is growing: ``evidence``, ``opposition``,
                 ``certainty``. Default its own.
             feedback: How the error of gates goes down: a class of `brodmann.feedback`, or a `functools.partial` of one,
-                other than those that start at the network's output. For layers with ``gated=True`` only. Default None:
+                other than those that start at the network's output. For layers with ``gated=True`` only; it is dropped
+                where nothing below learns, as with one route for a whole network. Default None:
                 it does not; in a language model 0.02 to 0.03 bits per character were lost by that (docs/results.md).
             update: Rule of the projection. Default plain SGD.
 

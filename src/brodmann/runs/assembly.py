@@ -101,6 +101,7 @@ def _design(options: RunOptions, features: int, outputs: int, shape: tuple[int, 
             "temperature": options.temperature,
             "learned": options.learn_projection,
             "balance_rate": options.balance,
+            **({} if options.gate_feedback is None else {"feedback": options.gate_feedback}),
         },
     )
 

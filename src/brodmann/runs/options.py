@@ -63,6 +63,9 @@ class RunOptions:
     """Shared part: learned, frozen or off."""
     gated: bool = _only("areas", False)
     """Multiply the area's part by the gate."""
+    gate_feedback: str | None = _only("areas", None)
+    """With --gated and --routing layer: the error of gates goes down, too, by a rule such as kolen-pollack
+    (default: it does not)."""
     routing: str = _only("areas", "network")
     """network: one route for all layers; layer: every layer routes its input."""
     partition: str = _only("areas", "fixed")
@@ -158,6 +161,11 @@ class RunOptions:
         depth_of(self.layers, self.width)
         switches = ("residual", "gated", "learn_projection", "grey")
         check_switch(**{name: getattr(self, name) for name in switches})
+        if self.gate_feedback is not None and not (self.gated and self.routing == "layer"):
+            raise BrodmannError(
+                "--gate-feedback works only with --gated and --routing layer: a single route for the whole network "
+                "reads the input, below which nothing learns."
+            )
         if self.channels is not None:
             check_lists("convolution", channels=self.channels)
             self._refuse("--channels", "dense")
