@@ -288,7 +288,7 @@ def test_what_is_no_constant_is_named(make: Any, message: str) -> None:
 
 def test_a_layer_stands_once_in_a_sequence() -> None:
     with pytest.raises(
-        BrodmannError, match="Layer 2 of Sequential is in it twice, and would be updated twice per step."
+        BrodmannError, match="Layer 2 of Sequential is in it twice, and would be updated twice per step: give each"
     ):
         Sequential(TWICE, Local(nn.ReLU()), TWICE)
 

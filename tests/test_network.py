@@ -457,8 +457,13 @@ def test_a_body_is_not_replaced(make: Any) -> None:
 def test_a_body_without_an_error_for_its_input_says_how_to_get_one() -> None:
     network, x, y = Network(mlp(5, 3, width=4, areas=2)), torch.randn(8, 5), torch.randint(0, 3, (8,))
     before = copy.deepcopy(network.state_dict())
-    with pytest.raises(BrodmannError, match="build it with lowest=False, or give its lowest layer a feedback path"):
+    with pytest.raises(BrodmannError, match="build the body with lowest=False, give that layer a feedback path"):
         network.learn_with_error(x, y)
-    with pytest.raises(BrodmannError, match="Whole numbers have none"):
-        Network(mlp(5, 3, areas=1, lowest=False)).learn_with_error(torch.ones(8, 5, dtype=torch.int64), y)
+    other = Network(mlp(5, 3, areas=1, lowest=False))
+    with pytest.raises(BrodmannError, match=r"there is none of whole numbers, and x is torch\.int64: call learn"):
+        other.learn_with_error(torch.ones(8, 5, dtype=torch.int64), y)
+    with pytest.raises(BrodmannError, match="the error of a single input, but x is a tuple: call learn"):
+        other.learn_with_error((x, x), y)
+    with pytest.raises(BrodmannError, match="Expected x to be a tensor, got ndarray"):
+        other.learn_with_error(x.numpy(), y)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

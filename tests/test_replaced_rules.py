@@ -124,7 +124,7 @@ def test_a_layer_of_ones_own_hands_a_new_rule_to_its_slabs() -> None:
 )
 def test_a_rule_that_a_layer_cannot_take_later_is_refused(layer: Layer, rule: Any) -> None:
     before = layer.update_rule
-    with pytest.raises(BrodmannError, match=r"set that of layers|Expected update|build the network with it"):
+    with pytest.raises(BrodmannError, match=r"set that of layers|Expected update|build the network with the rule"):
         layer.update_rule = rule
     assert layer.update_rule is before
 
@@ -150,6 +150,6 @@ def test_a_network_replaces_the_rules_of_all_its_layers_or_of_none() -> None:
     network = Network(Sequential(first, last), lr=0.1)
     assert network.update_rule is None  # there are two
     for rule in (Adam(), RLS(), None, "adam"):
-        with pytest.raises(BrodmannError, match="build the network with it|Expected update"):
+        with pytest.raises(BrodmannError, match="build the network with the rule|Expected update"):
             network.update_rule = rule  # type: ignore[assignment]
         assert (first.update_rule, last.update_rule) == (SGD(), RLS())

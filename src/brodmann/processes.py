@@ -85,8 +85,8 @@ class Processes:
         for rank, part in enumerate(parts):
             if part[0] != own[0]:
                 raise BrodmannError(
-                    f"Process {rank} does something else while process {self.rank} is about {what}: let all processes "
-                    "make equally many steps, of networks that were built alike."
+                    f"Process {rank} is at another place of its program than process {self.rank}, which is at {what}: "
+                    "let all processes make equally many steps, of networks that were built alike."
                 )
         return [part[1 : 1 + len(numbers)].tolist() for part in parts]
 
@@ -122,8 +122,9 @@ class Processes:
         every = self.numbers_of_each("the rows of a layer", tensors[0].shape[0], form)
         if others := [rank for rank, (_, other) in enumerate(every) if other != form]:
             raise BrodmannError(
-                f"Process {others[0]} has rows of another shape or dtype than process {self.rank}, where layers above "
-                "have moved already: build the networks alike, and give samples, weights and targets of one shape."
+                f"A layer of process {others[0]} has rows of another shape or dtype than in process {self.rank}: build "
+                "the networks alike, and give samples, weights and targets of one shape. Layers above have moved "
+                "already, so begin again."
             )
         return [int(count) for count, _ in every]
 

@@ -85,7 +85,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: RunOptions(storage="bfloat16", dtype="float64").check(),
-        "A separate storage works only with dtype float32: leave one of them out.",
+        "storage bfloat16 works only with dtype float32, got dtype float64: leave one of them out.",
     ),
     (
         lambda: RunOptions(rule="backprop", gated=True).check(),

@@ -96,13 +96,13 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: Network(body()).bfloat16(),
-        "A network computes in float32 or float64, not in torch.bfloat16: leave that out, or build it with "
-        "storage='bfloat16', which stores its weights in bfloat16.",
+        "A network computes in float32 or float64, not in torch.bfloat16: leave the conversion out. "
+        "storage='bfloat16', given as it is built, stores its weights in bfloat16.",
     ),
     (
         lambda: Network(body()).half(),
-        "A network computes in float32 or float64, not in torch.float16: leave that out, or build it with "
-        "storage='bfloat16', which stores its weights in bfloat16.",
+        "A network computes in float32 or float64, not in torch.float16: leave the conversion out. "
+        "storage='bfloat16', given as it is built, stores its weights in bfloat16.",
     ),
     (lambda: Network(body(), lr=-1.0), "Expected lr to be a number of at least 0, got -1.0."),
 ]

@@ -200,7 +200,7 @@ class Twice(Feedback):
         ({"weight": torch.ones(3, 2, dtype=torch.float16)}, "got (3, 2) torch.float16."),
         (
             {"weight": torch.ones(3, 2, dtype=torch.float64), "storage": torch.bfloat16},
-            "A separate storage dtype works only with float32, but the weights are float64",
+            "storage='bfloat16' works only with weights in float32",
         ),
         ({"update": "adam"}, "Expected update to be a rule such as Adam(), got 'adam'."),
         ({"feedback": partial(Direct, outputs=2)}, "Direct cannot send errors down through a Product"),

@@ -64,7 +64,7 @@ def test_a_step_that_cannot_be_made_moves_nothing() -> None:
     with pytest.raises(BrodmannError, match="from 0 to"):
         learner.learn(x, y + 100)
     real = network(loss=MeanSquaredError())
-    with pytest.raises(DivergenceError, match="all outputs are finite: look at targets and weights"):
+    with pytest.raises(DivergenceError, match="all outputs are finite: look at the targets, the weights"):
         real.learn(x, torch.full((len(x), 3), math.nan))
     after = learner.learning_state()
     assert all(torch.equal(before[name], after[name]) for name in before)

@@ -54,7 +54,7 @@ def mlp(
         depth: Number of linear layers, readout included. Default 2: one hidden layer; or as a list of widths says.
         width: Units of every hidden layer, or a list with the units of each, from below: ``(512, 256)``. Default 256,
             the size named for the paper (docs/method.md says by whom).
-        areas: Budget of areas of every layer. Default 16, likewise.
+        areas: Largest number of areas of every layer. Default 16, likewise.
         feedback: A name in `FEEDBACKS`, or a path as `AreaLinear` takes it. The lowest layer sends nothing down and has
             none.
         activation: ``"relu"`` (default, likewise), ``"gelu"``, ``"tanh"``, or any operation that `Local` takes.
@@ -178,7 +178,7 @@ def stream_mlp(
         outputs: Classes, or targets of a regression.
         depth: As in `mlp`.
         width: As in `mlp`.
-        areas: Budget of areas. Default 16.
+        areas: Largest number of areas. Default 16.
         feedback: A name in `FEEDBACKS`, or a path; its errors are scaled by `LeastChange`.
         update: Rule of every weight. Default `RLS`. It moves no biases, which stay 0: so every layer has one more
             input, always 1. Under another rule both move.

@@ -22,26 +22,27 @@ from .output import say
 
 @dataclass(frozen=True)
 class Bench:
-    """Runs a benchmark, a recipe's or all. It can be killed and started again."""
+    """Runs the benchmark of a recipe, or those of all. It can be killed and started again."""
 
     name: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RECIPE")]]
-    """ten, optimisers, depth, scale, convergence, interference, one of your own, or all; before options of lists."""
+    """ten, optimisers, depth, scale, convergence, interference, one of your own, or all. Put it before options that
+    take lists."""
     quick: bool = False
     """A small version, on digits and semeion."""
     seeds: int | None = None
-    """Seeds of each row (default: the recipe's own)."""
+    """How many seeds each method runs with (default: the recipe's own)."""
     sets: tuple[str, ...] | None = None
     """Data sets (default: the recipe's own that are on this machine)."""
     methods: tuple[str, ...] | None = None
     """Methods, as tables call them (default: all of the recipe)."""
     protocols: tuple[str, ...] = ("tuned", "paper")
-    """Protocols of the recipe ten."""
+    """Protocols of the recipe ten: tuned (searched settings for each method), paper (the published setting)."""
     streams: tuple[str, ...] | None = None
     """Streams of the recipe interference: split, permuted, mixture (default: all, and the conflict between classes)."""
     jobs: int = 1
-    """Trainings at a time, one thread each; times count as measurements only with 1."""
+    """Trainings at a time, one thread each; only with 1 do their times count as measurements."""
     trials: int = TRIALS
-    """Settings that a search tries per method and data set."""
+    """How many settings a search tries for each method and data set."""
     search: bool = False
     """Search again even if the package holds chosen settings."""
     out: Path | None = None

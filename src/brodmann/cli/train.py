@@ -26,8 +26,8 @@ class Train(RunOptions):
     """Trains a network without backpropagation, or with it as the baseline."""
 
     dataset: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="[DATASET]")]] = "digits"
-    """Name of a data set, or path of an .npz or .csv file; see `brodmann data list`; before --width and --channels,
-    which take all that follows."""
+    """Name of a data set, or path of an .npz or .csv file; see `brodmann data list`. Put it before --width and
+    --channels, which take all words that follow."""
     data_dir: str | None = None
     """Folder of the data (default: BRODMANN_DATA, then a cache folder)."""
     out: Path | None = None
@@ -39,7 +39,8 @@ class Train(RunOptions):
     checkpoint: str | None = None
     """With --resume: name of the checkpoint to go back to (default: the newest)."""
     compare: bool = False
-    """Also train the backpropagation twin at equal active parameters; for convolutions, with the same channels."""
+    """Also train a twin by backpropagation: a dense network with as many parameters as the network uses for one sample,
+    or convolutions with the same channels."""
     tensorboard: bool = False
     """Write TensorBoard events too."""
     json: bool = False

@@ -108,8 +108,8 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
             layers: Linear layers, readout included. Default 2; or what a list of widths says.
             width: Units of every hidden layer, or a list of those of each, from below: ``(128, 64)``. Default 128:
                 tables are small.
-            areas: Budget of areas of every layer. Default 16, the number named for the paper (docs/method.md says by
-                whom).
+            areas: Largest number of areas of every layer. Default 16, the number named for the paper (docs/method.md
+                says by whom).
             residual: Residual blocks (at least 3 layers). Default False.
             builder: Builds another kind of network, in place of ``layers``, ``width``, ``residual``,
                 ``activation`` and ``dropout``: a name of `brodmann.builders.BUILDERS`, such as ``"convnet"``, or a

@@ -91,7 +91,9 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
         with np.errstate(invalid="ignore"):  # it asks whether they are whole numbers, which large ones need not fit
             kind = type_of_target(targets)
         if kind == "unknown":
-            raise BrodmannError("Expected real targets of shape (samples,) or (samples, targets).")
+            raise BrodmannError(
+                f"Expected real targets of shape (samples,) or (samples, targets), got {targets.shape}."
+            )
         if targets.ndim == 2 and targets.shape[1] == 1:
             targets = column_or_1d(targets, warn=True)
         self._one_target = targets.ndim == 1

@@ -44,7 +44,7 @@ class Shape:
     def __post_init__(self) -> None:
         if self.storage is not None and self.equal_start.dtype == torch.float64:
             raise BrodmannError(
-                "A separate storage dtype works only with float32, but the weights are float64: leave storage out."
+                "storage='bfloat16' works only with weights in float32, but these are float64: leave storage out."
             )
 
     def draw(self) -> Tensor:

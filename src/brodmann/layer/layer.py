@@ -92,8 +92,8 @@ class Layer(nn.Module, ABC):
             assert rule is not None
             if (rule.recursive, rule.needs_inputs) != (before.recursive, before.needs_inputs):
                 raise BrodmannError(
-                    f"This {name} follows {before}, and cannot go on with {rule}: what learns, by which loss and "
-                    "schedule, depends on whether a rule is recursive and needs inputs, so build the network with it."
+                    f"This {name} follows {before}, and {rule} cannot take its place: rules such as RLS, which need "
+                    "a layer's inputs, go with another loss and other schedules, so build the network with the rule."
                 )
             for slab in self._slabs_that_follow():
                 slab.check_can_follow(rule)

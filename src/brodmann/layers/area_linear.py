@@ -94,7 +94,7 @@ class AreaLinear(Maps):
         Args:
             in_features: Size of a sample.
             out_features: Size of the output.
-            areas: Budget of areas. With one area and a shared part the layer is just the shared part.
+            areas: Largest number of areas. With one area and a shared part the layer is just the shared part.
             shared: ``"learned"`` (default: pools what areas have in common), ``"frozen"`` (random, never moves) or
                 ``"off"`` (no shared part; areas start as copies of one random map).
             gated: Whether the gate multiplies the area's part. Default False: then both parts can be merged into one

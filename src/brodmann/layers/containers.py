@@ -37,7 +37,10 @@ class Sequential(Container):
             place = f"Layer {index} of {type(self).__name__}"
             check_layer(layer, place)
             if layer.can_learn and layer in below:
-                raise BrodmannError(f"{place} is in it twice, and would be updated twice per step.")
+                raise BrodmannError(
+                    f"{place} is in it twice, and would be updated twice per step: give each place a layer of its own, "
+                    "or share one in a Graph."
+                )
             below.add(layer)
             if not layer.sends_down and any(lower.learns for lower in layers[:index]):
                 raise _without_feedback(layer, index)

@@ -85,7 +85,10 @@ class Maps(Gathering):
             if area >= self.budget:
                 raise BrodmannError(f"Expected an area from 0 to {self.budget - 1}, got {area}.")
         if self.gated and self.budget > 1:
-            raise BrodmannError("A gate scales the areas' part separately for each sample, so there is no single map.")
+            raise BrodmannError(
+                "This layer is gated: what an area adds is scaled for each sample, so that no nn.Linear computes the "
+                "same. Build the layer with gated=False."
+            )
         slabs = [] if self.shared is None else [(self.shared, 0)]
         if self.areas is not None:
             slabs.append((self.areas.weight, int(self.areas.slot[area or 0])))

@@ -13,7 +13,7 @@ from ..several import of_each
 
 DONE, FAILED, DIVERGED = range(3)
 SETTINGS = "clip, rates, the loss, what is frozen or protected, and whether samples are weighed"
-SHAPES = "shapes of samples, such as lengths of sequences (weights, clip and paths of your own need equal ones)"
+SHAPES = "shapes of samples, such as lengths of sequences (weights, clip and your own feedback paths need equal ones)"
 
 
 def shares_of(counts: Sequence[float], *, sums: bool) -> list[float]:
@@ -81,11 +81,15 @@ class Agreement:
                 raise kind(f"Process {rank} could not make this step, so that no process has: see its own error.")
         first, rates = reports[0], [other.lr for other in reports]
         if len(set(rates)) > 1:
-            raise BrodmannError(f"Processes were given different learning rates: {', '.join(map(str, rates))}.")
+            raise BrodmannError(
+                f"Processes were given different learning rates, {', '.join(map(str, rates))}: give all the same one."
+            )
         for what, name in (("batches", "batch"), (f"settings ({SETTINGS})", "settings"), (SHAPES, "shapes")):
             apart = [str(rank) for rank, other in enumerate(reports) if getattr(other, name) != getattr(first, name)]
             if apart:
-                raise BrodmannError(f"Processes {', '.join(apart)} have other {what} than process 0.")
+                raise BrodmannError(
+                    f"Processes {', '.join(apart)} have other {what} than process 0: give all of them the same."
+                )
         self.processes.draw_from(int(first.seed))
         shares = shares_of([other.counts for other in reports], sums=sums)
         own = shares[self.processes.rank]

@@ -24,9 +24,9 @@ def check_loss(network: Any, loss: Tensor, x: Several) -> None:
     layer = _first_not_finite(network, x)
     if layer is None:
         raise DivergenceError(
-            f"The loss is {float(loss)}, but all outputs are finite: look at targets and weights and loss. Of a "
-            "function of your own, a mean over targets none of which counts is NaN, as in a batch that is all padding. "
-            "Lower the learning rate if outputs have become large."
+            f"The loss is {float(loss)}, but all outputs are finite: look at the targets, the weights of samples and "
+            "the loss. A loss of your own that divides by the number of targets that count is NaN for a batch in which "
+            "none does, such as one that is all padding. Lower the learning rate if outputs have become large."
         )
     where = f"NaN or infinite values first appear in layer '{layer}'"
     if not all(tensor.isfinite().all() for tensor in network.get_submodule(layer).parameters()):

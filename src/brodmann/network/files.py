@@ -105,7 +105,9 @@ def _built(path: Path, design: dict[str, Any] | None) -> Layer:
 def _check_design(path: Path, saved: dict[str, Any] | None, given: dict[str, Any] | None) -> None:
     """Raises if a body of another design than the file's would compute something else; None for an unknown one."""
     if saved is not None and given is not None and (apart := _difference(saved, given)):
-        raise CheckpointError(f"{path} holds a network of another design: {apart}.")
+        raise CheckpointError(
+            f"{path} holds a network of another design: {apart}. Build the body as the saved one was, or leave it out."
+        )
 
 
 def _misfit(path: Path, reason: str, *, built: bool) -> CheckpointError:
@@ -113,7 +115,9 @@ def _misfit(path: Path, reason: str, *, built: bool) -> CheckpointError:
     lines = reason.splitlines()
     first = lines[min(1, len(lines) - 1)].strip()  # PyTorch begins with the class
     if not built:
-        return CheckpointError(f"{path} does not fit this body: {first}")
+        return CheckpointError(
+            f"{path} does not fit this body: {first.rstrip('.')}. Build the body as the saved one was."
+        )
     return CheckpointError(
         f"{path} was written by another version of this package, or of the function that builds its body: train it "
         f"again, or use that version ({first})."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -102,11 +102,8 @@ class Learning(Adjustable):
         *,
         with_error: bool,
     ) -> tuple[Tensor, Any, Any]:
-        if with_error and not (isinstance(x, Tensor) and x.is_floating_point() and self.body.sends_down):
-            raise BrodmannError(
-                "This body sends no error down to its input: build it with lowest=False, or give its lowest layer a "
-                "feedback path. Whole numbers have none, and neither do several inputs."
-            )
+        if with_error:
+            self._check_returns_error(x)
         pending, error, loss = self.forward_pass(x, target, weight, lr, observe)
         below = self.error_pass(pending, error)
         if with_error and below is None:  # from a user-defined layer whose sends_down says otherwise
@@ -210,6 +207,23 @@ class Learning(Adjustable):
             layer_rates=self._layer_rates,
             recruits=bool(self._recruiting),
         )
+
+    def _check_returns_error(self, x: Several) -> None:
+        """Raises if a step would have no error of x to return."""
+        if isinstance(x, Tensor) and not x.is_floating_point():
+            raise BrodmannError(
+                f"learn_with_error returns the error of x, but there is none of whole numbers, and x is {x.dtype}: "
+                "call learn, or give what an embedding makes of them."
+            )
+        if not isinstance(x, Tensor) and isinstance(x, tuple | list | Mapping):
+            raise BrodmannError(
+                f"learn_with_error returns the error of a single input, but x is a {type(x).__name__}: call learn."
+            )
+        if not self.body.sends_down:
+            raise BrodmannError(
+                "learn_with_error returns the error of x, but the lowest layer of this body has no feedback path to "
+                "compute it with: build the body with lowest=False, give that layer a feedback path, or call learn."
+            )
 
     def _checked_error(self, output: Several, x: Several, target: Several, weight: Tensor | None) -> tuple[Any, Tensor]:
         error, loss = self.output_error(output, target, weight)

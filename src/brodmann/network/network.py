@@ -157,8 +157,8 @@ class Network(Learning):
         number = fn(torch.zeros((), dtype=self.dtype)).dtype
         if number not in COMPUTING:
             raise BrodmannError(
-                f"A network computes in float32 or float64, not in {number}: leave that out, or build it with "
-                "storage='bfloat16', which stores its weights in bfloat16."
+                f"A network computes in float32 or float64, not in {number}: leave the conversion out. "
+                "storage='bfloat16', given as it is built, stores its weights in bfloat16."
             )
         if number == torch.float64 and any(parameter.dtype == torch.bfloat16 for parameter in self.parameters()):
             raise BrodmannError(

@@ -191,8 +191,8 @@ class Parallel(Wrapper):
     def _check_size(self, samples: int) -> None:
         if samples < self.processes.count:
             raise BrodmannError(
-                f"A batch of {samples} samples cannot be shared by {self.processes.count} processes: choose a batch "
-                "size that leaves no such rest, or leave the rest out."
+                f"Expected a sample for each of the {self.processes.count} processes that share a batch, got a batch "
+                f"of {samples}: leave it out if it is the last one of an epoch, or choose another batch size."
             )
 
     def _settings(self, weight: Tensor | None) -> float:

@@ -88,7 +88,7 @@ class Router(Partitioned):
 
         Args:
             in_features: Size of a sample.
-            areas: Budget of areas, G.
+            areas: Largest number of areas, G.
             cells: Number of prototypes, M >= G. Default: G for a fixed partition, else 4 G, so that there is something
                 to split.
             dimension: Size of the projection. Default 16: cosine in 16 dimensions distinguishes hundreds of prototypes,

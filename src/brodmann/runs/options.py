@@ -45,11 +45,12 @@ class RunOptions:
     kolen-pollack-noisy, random, sign, direct, transpose, or one registered in `brodmann.builders.FEEDBACKS`; or a
     baseline by PyTorch autograd: backprop, or last-layer, which leaves the hidden layers as they were drawn."""
     areas: int = 16
-    """Budget of areas of every layer; baselines ignore it and have one."""
+    """Number of areas of every layer, one of which serves each sample; the largest number with --partition growing.
+    Baselines ignore it."""
     layers: int = _only("dense", DEPTH)
-    """Linear layers, readout included; several widths say it themselves."""
+    """Number of linear layers, the last one included; leave it out where --width names every hidden layer."""
     width: int | tuple[int, ...] = _only("dense", 256)
-    """Units of a hidden layer, or of each hidden layer, from below, such as 512 256."""
+    """Units of every hidden layer, or of each of them, from the lowest up, such as 512 256."""
     residual: bool = _only("dense", False)
     """Residual blocks instead of plain layers (at least 3 layers)."""
     channels: tuple[int, ...] | None = _only("builder", None)
@@ -60,26 +61,27 @@ class RunOptions:
     function of in_features, outputs and what layers have in common, see `brodmann.builders.Parts`. It returns a
     body."""
     shared: str = _only("areas", "learned")
-    """Shared part: learned, frozen or off."""
+    """Weights that all samples use beside those of their area: learned, frozen (random, never move) or off (none)."""
     gated: bool = _only("areas", False)
-    """Multiply the area's part by the gate."""
+    """Multiply what an area adds by the gate, the probability that the router gives to its choice."""
     gate_feedback: str | None = _only("areas", None)
     """With --gated and --routing layer: the error of gates goes down, too, by a rule such as kolen-pollack
     (default: it does not)."""
     routing: str = _only("areas", "network")
-    """network: one route for all layers; layer: every layer routes its input."""
+    """network: a sample has the same area in all layers; layer: every layer chooses one by its own input."""
     partition: str = _only("areas", "fixed")
     """fixed: all areas from the start; growing: one area, split if its samples pull in opposite directions."""
     cells: int | None = _only("areas", None)
-    """Prototypes of a router (default: as many as areas; four times as many for growing ones)."""
+    """Prototypes of a router: a sample uses the area of the nearest one (default: as many as areas; four times as many
+    for growing ones)."""
     temperature: float = _only("areas", 0.3)
-    """Temperature of the gate."""
+    """Temperature of the gate, a softmax over the similarities of a sample to the prototypes."""
     learn_projection: bool = _only("areas", True)
-    """Whether the router's projection learns."""
+    """Whether the projection by which a router compares samples with prototypes learns."""
     balance: float = _only("areas", 0.0)
-    """Step of the load-balancing bias; 0 is off."""
+    """How much each step favours areas that few samples use, as a change of their similarity; 0 is off."""
     pooling: float = _only("areas", 0.0)
-    """Extra decay on the areas' own parts."""
+    """Extra weight decay of what areas have of their own, which draws them towards the weights that all share."""
     activation: str = _only("builder", "relu")
     """relu, gelu or tanh, or one registered in `brodmann.builders.ACTIVATIONS`."""
     dropout: float = _only("builder", 0.0)
@@ -108,15 +110,15 @@ class RunOptions:
     binary-cross-entropy for float targets of 0 and 1, or one registered in `brodmann.losses.LOSSES` (default:
     cross-entropy for classes, else mean-squared-error)."""
     label_smoothing: float = 0.0
-    """Share of the target that cross-entropy spreads over all classes."""
+    """Share of a target that cross-entropy spreads evenly over all classes."""
     epochs: int | None = None
-    """Passes over the training part (default: enough for 4e5 samples in all, at least 10 and at most 60)."""
+    """Passes over the training part (default: enough for 400,000 samples in all, at least 10 and at most 60)."""
     batch_size: int | None = None
     """Samples of a step (default: a sixteenth of the training part, at least 8 and at most 64)."""
     schedule: str = "cosine"
-    """Shape of the rate: cosine, linear or constant, or one registered in `brodmann.training.SCHEDULES`."""
+    """How the learning rate changes: cosine, linear or constant, or one registered in `brodmann.training.SCHEDULES`."""
     warmup: int = 0
-    """Steps of linear warm-up."""
+    """Steps in which the learning rate first rises from 0."""
     patience: int | None = None
     """Stop after this many epochs without a better validation score, and keep the best weights."""
     validation: float = 0.1
@@ -135,7 +137,7 @@ class RunOptions:
     device: str = "cpu"
     """Where to compute, such as cpu or cuda."""
     dtype: str = "float32"
-    """float32 or float64."""
+    """Dtype in which to compute: float32 or float64."""
     storage: str | None = _only("areas", None)
     """Dtype in which weights are stored (default: as dtype); bfloat16 halves the bytes of a step."""
     threads: int | None = None
@@ -177,7 +179,9 @@ class RunOptions:
         if self.dtype not in DTYPES:
             raise unknown_name("dtype", self.dtype, DTYPES)
         if storage_dtype(self.storage) is not None and self.dtype != "float32":
-            raise BrodmannError("A separate storage works only with dtype float32: leave one of them out.")
+            raise BrodmannError(
+                f"storage {self.storage} works only with dtype float32, got dtype {self.dtype}: leave one of them out."
+            )
         if self.threads is not None:
             check_whole(threads=self.threads)
             if self.threads > 4096:

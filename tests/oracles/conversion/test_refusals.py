@@ -231,7 +231,7 @@ IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
             {},
             "Returning cannot be converted: it decides what to do by whether a value requires a gradient (",
         ),
-        (nn.Sequential(nn.Linear(4, 4), Later()), {}, "of layers with parameters, only maps and norms can be."),
+        (nn.Sequential(nn.Linear(4, 4), Later()), {}, "it has parameters, and of such layers only linear maps,"),
         (
             nn.Sequential(nn.Linear(4, 4), nn.Linear(5, 4)),
             {},
@@ -278,10 +278,10 @@ IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
         ),
         (nn.Sequential(nn.Linear(4, 4, dtype=torch.complex64)), {}, "Expected a network with weights to learn"),
         (nn.Sequential(weight_norm(nn.Linear(4, 4))), {}, "torch.nn.utils.parametrize.remove_parametrizations."),
-        (nn.Sequential(nn.Linear(4, 4), Unknown()), {}, "of layers with parameters, only maps and norms can be."),
+        (nn.Sequential(nn.Linear(4, 4), Unknown()), {}, "it has parameters, and of such layers only linear maps,"),
         (nn.Linear(4, 4), {"shape": 4}, "Expected the shape of a sample, such as (784,) or (3, 32, 32), got 4."),
         (nn.Linear(4, 4), {"shape": (0,)}, "Expected shape to be a whole number of at least 1, got 0."),
-        (nn.Linear(4, 4).double(), {"storage": "bfloat16"}, "A separate storage dtype works only with float32"),
+        (nn.Linear(4, 4).double(), {"storage": "bfloat16"}, "storage='bfloat16' works only with weights in float32"),
         (nn.Linear(4, 4), {"routing": "none"}, "Unknown routing 'none'"),
         (nn.Linear(4, 4), {"batch_norms": "none"}, "Unknown batch_norms 'none'. Choose one of: batch, running."),
     ],
@@ -310,7 +310,7 @@ def test_a_start_must_fit() -> None:
         (
             copy.deepcopy(halves).double(),
             {"storage": torch.bfloat16},
-            "A separate storage dtype works only with float32",
+            "storage='bfloat16' works only with weights in float32",
         ),
     ):
         with pytest.raises(BrodmannError, match=message):

@@ -97,7 +97,7 @@ REFUSED = {
     "another network": ("The network of process 1 has other parts than that of process 0", "The network"),
     "NaN": ("DivergenceError: Process 1 could not make this step", "DivergenceError: The loss is nan"),
     "class": ("targets", "Process 0 could not make this step, so that no process has"),
-    "few": ("A batch of 1 samples cannot be shared by 2 processes: choose a batch", "A batch of 1"),
+    "few": ("a sample for each of the 2 processes that share a batch, got a batch of 1: leave", "got a batch of 1"),
     "another batch": ("Processes 1 have other batches than process 0", "Processes 1 have other batches"),
     "another order": ("Processes 1 have other batches than process 0", "Processes 1 have other batches"),
     "clip": ("Processes 1 have other settings (clip, rates", "Processes 1 have other settings"),
@@ -111,7 +111,7 @@ REFUSED = {
     "a term of the batch": ("is not the mean of those of its shares", "is not the mean of those of its shares"),
     "a loss": ("give <lambda> an attribute sums = True if it is a sum", "is not the mean of those of its shares"),
     "graph": ("x requires a gradient, which this call would not compute", "x requires a gradient"),
-    "another rate": ("Processes were given different learning rates: 0.0, 0.1", "different learning rates"),
+    "another rate": ("Processes were given different learning rates, 0.0, 0.1: give", "different learning rates"),
     "unequal": ("Processes 1 hold other networks than process 0", "Processes 1 hold other networks"),
 }
 """What the first process says, and the second."""

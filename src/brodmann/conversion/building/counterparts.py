@@ -129,7 +129,8 @@ def _layer_of(operation: Any, place: _Place) -> Layer:
         return Local(of_images)
     if has_parameters(operation):
         raise BrodmannError(
-            f"{module_text(operation)} cannot be converted: of layers with parameters, only maps and norms can be."
+            f"{module_text(operation)} cannot be converted: it has parameters, and of such layers only linear maps, "
+            "convolutions, embeddings, recurrent layers, attention and norms can be."
         )
     return _local(operation, place.step)
 
