@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..areas import error_of_parts
+from ..areas import AreaMap, Slab, error_of_parts, map_of_parts
+from ..kernels import Groups
+from ..recording import replayed
 from .path import Feedback
 from .shape import Shape
 from .signal import Signal
@@ -28,15 +30,25 @@ class SignSymmetric(Feedback):
 
     def error(self, signal: Signal) -> Tensor:
         """See `Feedback.error`."""
+        if signal.areas is None:
+            return (signal.delta @ signal.weight_of(0).sign()).mul_(self.magnitude)
         below = torch.empty_like(signal.x)
-        for area, start, stop in signal.groups.segments:
-            rows = slice(None) if signal.groups.order is None else signal.groups.order[start:stop]
-            below[rows] = signal.delta[rows] @ signal.weight_of(area).sign()
+        # As a whole, which reads where each area's rows lie: those of another batch lie elsewhere.
+        replayed(_send, below, signal.delta, signal.groups.area, signal.groups.areas, signal.shared, signal.areas)
         return below.mul_(self.magnitude)
 
     def one_matrix(self, weight: Tensor | None) -> Tensor | None:
         """``sign(W) c`` of the one map, if there is one."""
         return None if weight is None else weight.sign().mul_(self.magnitude)
+
+
+def _send(below: Tensor, delta: Tensor, area: Tensor, areas: int, shared: Slab | None, parts: AreaMap | None) -> None:
+    """Writes ``delta sign(W0 + D[g])`` into ``below``."""
+    groups = Groups.single(len(delta), delta.device) if area is None else Groups.of(area, areas)
+    rows, sent = groups.sort(delta), torch.empty_like(below)
+    for group, start, stop in groups.segments:
+        torch.mm(rows[start:stop], map_of_parts(shared, parts, group, delta.dtype).sign(), out=sent[start:stop])
+    below.copy_(groups.unsort(sent))
 
 
 class Transpose(Feedback):
