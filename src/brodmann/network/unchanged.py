@@ -74,5 +74,8 @@ def _settings_of(value: Any) -> tuple[dict[str, Any], set[str]] | None:
 
 def _read(table: dict[str, Any], names: Iterable[str]) -> tuple[dict[str, Any], int, Callable[[Any], Any], Any]:
     """Returns a table, its size, what reads these of its values, and what they are."""
-    get = itemgetter(*names) if names else len
+    of_each = tuple(names)
+    if len(of_each) == 1:  # twice, for a tuple: it asks for identity first, and tensors cannot be compared
+        of_each *= 2
+    get = itemgetter(*of_each) if of_each else len
     return table, len(table), get, get(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,10 +13,13 @@ from brodmann import (
     RLS,
     SGD,
     Adam,
+    AreaLinear,
     BinaryCrossEntropy,
+    Local,
     MeanSquaredError,
     Muon,
     Network,
+    Sequential,
     from_torch,
 )
 from brodmann.updates import UpdateRule
@@ -117,6 +121,12 @@ def test_a_network_of_pytorch() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.ELU(), nn.Dropout(0.2), nn.Linear(6, 3))
     assert Pair(Network(from_torch(model, (5,), update=Adam()))).learn().captured
+
+
+def test_a_function_whose_one_setting_is_a_tensor() -> None:
+    body = Sequential(Local(partial(torch.add, other=torch.ones(5))), AreaLinear(5, 3, areas=3, feedback=None))
+    pair = Pair(Network(body)).learn()
+    assert pair.captured, pair.step.refusal
 
 
 def test_signs_of_one_area_beside_no_shared_part() -> None:
