@@ -26,7 +26,7 @@ SOURCES = sorted((ROOT / "src").rglob("*.py"))
 NUMBER = r"-?\d+\.\d+"
 ALONE = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
 """What torchrun tells a program that it starts in one process."""
-OTHER_TOOLS = {"docs/guide/other-tools.md": ("lightning", "optuna", "datasets")}
+OTHER_TOOLS = {"docs/guide/other-tools.md": ("lightning", "optuna", "datasets", "pandas")}
 """What a page shows how to use, and the package does not need: where one is not installed, its Python is not run."""
 FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 
