@@ -18,7 +18,7 @@ from ..kernels import Groups
 from ..layer import Context
 from ..origin import is_ours
 from ..processes import Processes
-from ..routing import Choice, Chosen, Route, Router, build_router, check_feedback, checked_route, sketch
+from ..routing import Choice, Chosen, Route, Router, build_router, checked_route, settle_feedback, sketch
 from ..rows import as_rows, repeat_rows, unflatten_rows
 from ..storage import storage_dtype
 from ..updates import SGD, Factors, UpdateRule, check_counts, check_rule
@@ -147,7 +147,7 @@ class AreaLinear(Maps):
         super().__init__(shape, biases, shared=shared, gated=gated, pooling=pooling)
         self.router = None if router is None or areas == 1 else build_router(router, in_features, areas, shape.update)
         if self.router is not None:
-            check_feedback(self.router, gated=gated, lowest=feedback is None)
+            settle_feedback(self.router, gated=gated, lowest=feedback is None)
         self.routed = router is None and areas > 1
         self.place = 0  # among the layers that follow one `Routed`
         self.feedback = None if feedback is None else build_feedback(feedback, shape)

@@ -14,7 +14,7 @@ from ..errors import BrodmannError
 from ..held import Held
 from ..layer import Container, Context, Gathering, Layer, check_layer, error_through, trace_of
 from ..processes import Processes
-from ..routing import Chosen, Route, Router, check_feedback
+from ..routing import Chosen, Route, Router, settle_feedback
 from ..rows import as_rows
 from .area_linear import AreaLinear
 from .steering import Steering, followers
@@ -207,7 +207,7 @@ class Routed(Container, Gathering):
                 )
             part.place = place
         gated = any(part.gated for part in followers(body, AreaLinear) if part.routed)
-        check_feedback(router, gated=gated, lowest=not body.sends_down)
+        settle_feedback(router, gated=gated, lowest=not body.sends_down)
         self.router, self.body = router, body
         self._update_rule = router.projection.update_rule
 

@@ -4,7 +4,7 @@ from .conflict import Conflict, sketch
 from .partition import cell_count, check_partition
 from .recruiting import Recruiting
 from .route import Choice, Chosen, Route, checked_route
-from .router import Router, build_router, check_feedback
+from .router import Router, build_router, settle_feedback
 
 __all__ = [
     "Choice",
@@ -15,8 +15,8 @@ __all__ = [
     "Router",
     "build_router",
     "cell_count",
-    "check_feedback",
     "check_partition",
     "checked_route",
+    "settle_feedback",
     "sketch",
 ]

@@ -105,9 +105,9 @@ class Router(Partitioned):
             conflict: Settings of `Conflict` if the partition is growing: ``evidence``, ``opposition``,
                 ``certainty``. Default its own.
             feedback: How the error of gates goes down: a class of `brodmann.feedback`, or a `functools.partial` of one,
-                other than those that start at the network's output. For layers with ``gated=True`` only; it is dropped
-                where nothing below learns, as with one route for a whole network. Default None:
-                it does not; in a language model 0.02 to 0.03 bits per character were lost by that (docs/results.md).
+                other than those that start at the network's output. For layers with ``gated=True``. It is dropped where
+                nothing below learns, as below one route for a whole network. Default None: it does not go down, which
+                cost 0.01 to 0.03 bits per character in a language model (docs/results.md).
             update: Rule of the projection. Default plain SGD.
 
         Raises:
@@ -306,11 +306,16 @@ def build_router(router: Callable[..., Router], in_features: int, areas: int, up
     return built
 
 
-def check_feedback(router: Router, *, gated: bool, lowest: bool) -> None:
-    """Takes the feedback from a router below which nothing learns.
+def settle_feedback(router: Router, *, gated: bool, lowest: bool) -> None:
+    """Drops the feedback of a router if nothing below it learns.
+
+    Args:
+        router: That of a layer, or of a routed body.
+        gated: Whether its gate multiplies what some layer computes.
+        lowest: Whether nothing below learns.
 
     Raises:
-        BrodmannError: It has feedback, and there is no gate whose error could go down.
+        BrodmannError: It has feedback, but no gate whose error could go down.
     """
     if router.feedback is not None and not gated:
         raise BrodmannError(
