@@ -227,6 +227,10 @@ CASES: list[tuple[Callable[[], object], str]] = [
         lambda: AreaLinear(6, 3, feedback=lambda shape: 3),  # type: ignore[arg-type,return-value]
         "Expected feedback to build a Feedback, got int.",
     ),
+    (
+        lambda: mlp(6, 3, feedback=Product),  # type: ignore[arg-type]
+        "Expected feedback to build a Feedback, got Product.",
+    ),
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -39,6 +40,9 @@ def build_feedback(feedback: Callable[[Shape], Feedback], shape: Shape) -> Feedb
     """
     if not callable(feedback) or isinstance(feedback, nn.Module):
         raise BrodmannError(f"Expected feedback to be a class, or a functools.partial of one, got {feedback!r}.")
+    made = feedback.func if isinstance(feedback, partial) else feedback
+    if isinstance(made, type) and not issubclass(made, Feedback):
+        raise _no_path(made)
     try:
         inspect.signature(feedback).bind(shape)
     except (TypeError, ValueError) as error:
@@ -52,7 +56,7 @@ def build_feedback(feedback: Callable[[Shape], Feedback], shape: Shape) -> Feedb
     if isinstance(path, Feedback) and not hasattr(path, "_modules"):
         raise BrodmannError(f"{type(path).__name__}.__init__ must begin with super().__init__(), as for any nn.Module.")
     if not isinstance(path, Feedback):
-        raise BrodmannError(f"Expected feedback to build a Feedback, got {type(path).__name__}.")
+        raise _no_path(type(path))
     for name, given in _METHODS.items():
         try:
             inspect.signature(getattr(path, name)).bind(*given)
@@ -62,6 +66,10 @@ def build_feedback(feedback: Callable[[Shape], Feedback], shape: Shape) -> Feedb
             ) from None
     path._form = shape.out_features, shape.in_features
     return path
+
+
+def _no_path(kind: type) -> BrodmannError:
+    return BrodmannError(f"Expected feedback to build a Feedback, got {kind.__name__}.")
 
 
 def follows_alone(path: Feedback | None) -> bool:
