@@ -307,7 +307,7 @@ def test_settings_may_be_sequences_and_mappings_of_a_configuration(tmp_path: Pat
     images = Network(convnet(UserList([1, 8, 8]), 3, channels=UserList([4]), areas=1))
     assert images.design is not None
     assert (images.design["shape"], images.design["channels"]) == ([1, 8, 8], [4])
-    with pytest.raises(BrodmannError, match="Expected router to be a dictionary of settings, got int"):
+    with pytest.raises(BrodmannError, match="Expected router to be a dictionary of settings, or a class .*, got int"):
         mlp(5, 3, router=3)
 
 

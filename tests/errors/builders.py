@@ -66,7 +66,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: mlp(4, 2, router=Router(4, 16)),  # type: ignore[arg-type]
-        "Expected router to be a dictionary of settings, got Router.",
+        "Expected router to be a dictionary of settings, or a class from which the routers are built, got Router.",
     ),
     (lambda: mlp(4, 2, update={}), "Expected update to be a rule such as Adam(), got {}."),  # type: ignore[arg-type]
     (

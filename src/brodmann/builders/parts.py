@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import check_memory, check_settings, check_share, check_whole
-from ..errors import unknown_name
+from ..errors import BrodmannError, unknown_name
 from ..feedback import Direct, Feedback, FixedRandom, KolenPollack, Shape, SignSymmetric, Transpose, build_feedback
 from ..generators import undisturbed
 from ..layer import Layer
@@ -141,6 +141,11 @@ class Parts:
         """
         check_whole(in_features=self.in_features, outputs=self.outputs, areas=self.areas)
         settings: Any = {} if self.router is None or self._has_own_router else self.router
+        if not isinstance(settings, Mapping):
+            raise BrodmannError(
+                "Expected router to be a dictionary of settings, or a class from which the routers are built, got "
+                f"{type(settings).__name__}."
+            )
         check_settings("router", settings, self._kind, without=("in_features", "areas", "update"))
         if settings.get("feedback") is not None:
             feedback_path(settings["feedback"], self.outputs)
