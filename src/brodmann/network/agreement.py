@@ -12,7 +12,7 @@ from ..processes import Processes
 from ..several import of_each
 
 DONE, FAILED, DIVERGED = range(3)
-SETTINGS = "clip, rates, the loss, what is frozen or protected, and whether samples are weighed"
+SETTINGS = "clip, rates, the loss, update rules, what is frozen or protected, and whether samples are weighed"
 SHAPES = "shapes of samples, such as lengths of sequences (weights, clip and your own feedback paths need equal ones)"
 
 

@@ -6,11 +6,13 @@ import hashlib
 import math
 import zlib
 from contextlib import AbstractContextManager, nullcontext
+from operator import is_
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..areas import Slab
 from ..errors import BrodmannError
 from ..feedback import Feedback
 from ..generators import Draws
@@ -22,6 +24,7 @@ from ..origin import is_ours
 from ..processes import MOST, Processes
 from ..routing import Recruiting
 from ..several import Several, check_batch, of_each, parts_in, rows_of, sample_count
+from ..updates import UpdateRule
 from .adjustable import routers
 from .agreement import DONE, Agreement, Report, shares_of
 from .body_with_loss import check_alone
@@ -82,10 +85,12 @@ class Parallel(Wrapper):
         self.processes, self._whole = Processes(group), batches == "whole"
         self._layers = [part for part in network.body.modules() if isinstance(part, Layer)]
         self._routers = [router for _, router in routers(network)]
+        self._slabs = [part for part in network.body.modules() if isinstance(part, Slab)]
         self._own_path = any(isinstance(part, Feedback) and not is_ours(part) for part in network.body.modules())
         self._recurrent = any(isinstance(part, Recurrent) for part in network.body.modules())
         self._steps = 0  # by a user-defined loss
         self._described: tuple[Any, str] | None = None  # the loss of the last step
+        self._ruled: tuple[list[UpdateRule], int] | None = None  # the rules of the last step
         self.copy_first()
 
     def _step(
@@ -200,8 +205,16 @@ class Parallel(Wrapper):
         network = self.network
         frozen = [layer.frozen_here for layer in self._layers]
         protected = [sorted(router.protected) for router in self._routers]
-        loss = self._description_of(network.loss)
-        return zlib.crc32(repr((network.clip, network.rates, loss, frozen, protected, weight is None)).encode())
+        rules, loss = self._number_of_rules(), self._description_of(network.loss)
+        return zlib.crc32(repr((network.clip, network.rates, loss, rules, frozen, protected, weight is None)).encode())
+
+    def _number_of_rules(self) -> int:
+        """Returns a number that stands for the rules of all weights, with the settings of ours."""
+        rules = [slab.update_rule for slab in self._slabs]
+        if self._ruled is None or not all(map(is_, rules, self._ruled[0])):
+            named = [repr(rule) if is_ours(rule) else type(rule).__name__ for rule in rules]
+            self._ruled = rules, zlib.crc32(repr(named).encode())
+        return self._ruled[1]
 
     def _description_of(self, loss: Any) -> str:
         """Returns the name and options of a loss; looked at once, since weights of classes may be many."""

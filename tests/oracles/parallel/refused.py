@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, distributed
 from torch.nn import functional
 
-from brodmann import AreaLinear, BrodmannError, CrossEntropy, Network, Parallel, Sequential
+from brodmann import Adam, AreaLinear, BrodmannError, CrossEntropy, Network, Parallel, Sequential
 from brodmann.training import Trainer
 
 from ..cases import BODIES
@@ -51,6 +51,8 @@ def refused(name: str) -> str:
                 together.learn(x, y, lr=0.3)
         if name == "clip":
             network.clip = 1.0 + rank
+        if name == "rule":
+            network.update_rule = Adam(decay=0.1 * rank)
         if name == "smoothing":
             network.loss = CrossEntropy(label_smoothing=0.1 * rank)
         if name == "weights of classes":
@@ -101,6 +103,7 @@ REFUSED = {
     "another batch": ("Processes 1 have other batches than process 0", "Processes 1 have other batches"),
     "another order": ("Processes 1 have other batches than process 0", "Processes 1 have other batches"),
     "clip": ("Processes 1 have other settings (clip, rates", "Processes 1 have other settings"),
+    "rule": ("Processes 1 have other settings (clip, rates, the loss, update rules", "Processes 1 have other settings"),
     "smoothing": ("Processes 1 have other settings (clip, rates, the loss", "Processes 1 have other settings"),
     "weights of classes": ("Processes 1 have other settings (clip, rates, the loss", "Processes 1 have other settings"),
     "protected": ("Processes 1 have other settings (clip, rates", "Processes 1 have other settings"),
