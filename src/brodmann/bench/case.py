@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ..runs import RunOptions
 
 Row = dict[str, Any]
-LATER = ("target", "task", "channels", "builder", "loss")
+LATER = ("target", "task", "channels", "builder", "loss", "gate_feedback")
 """Options that rows of the first journals lack: keys leave them out if they are not given."""
 
 

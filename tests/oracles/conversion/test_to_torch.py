@@ -270,5 +270,5 @@ def test_the_map_of_an_area_is_what_its_samples_see(shared: str, bias: bool) -> 
         layer.as_linear()
     with pytest.raises(BrodmannError, match="Expected an area from 0 to 2, got 3"):
         layer.as_linear(3)
-    with pytest.raises(BrodmannError, match="A gate scales the areas' part"):
+    with pytest.raises(BrodmannError, match="what an area adds is scaled for each sample"):
         AreaLinear(5, 4, areas=3, gated=True).as_linear(1)
