@@ -147,8 +147,7 @@ class Parts:
                 f"{type(settings).__name__}."
             )
         check_settings("router", settings, self._kind, without=("in_features", "areas", "update"))
-        if settings.get("feedback") is not None:
-            feedback_path(settings["feedback"], self.outputs)
+        _ = self._new_router  # which checks the name of its feedback
         dimension = settings.get("dimension", DIMENSION)
         cells = cell_count(self.areas, settings.get("partition", "fixed"), settings.get("cells"))
         check_whole(dimension=dimension, cells=cells)

@@ -160,6 +160,11 @@ class AreaLinear(Maps):
         return self.feedback is not None
 
     @property
+    def sends_error_of_gates(self) -> bool:
+        """Whether what it sends down is also the error of gates, by a router of its own, see `Router`."""
+        return self.router is not None and self.router.feedback is not None
+
+    @property
     def moves(self) -> bool:
         """Whether it still learns: not once it was merged."""
         return not self.merged
@@ -293,7 +298,8 @@ class AreaLinear(Maps):
         if self.feedback is None:
             return None
         below = error_below(self.feedback, signal)
-        if self.router is not None and self.router.feedback is not None:
+        if self.sends_error_of_gates:
+            assert self.router is not None
             assert trace.route is not None
             assert trace.own is not None
             below = below + self.router.error_below(trace.route, _gate_error(signal, trace.own))

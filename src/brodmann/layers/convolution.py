@@ -137,8 +137,8 @@ class Convolution(Container):
 
     def _skips_patches(self, images: torch.Size) -> bool:
         """Whether the error below, shaped as the images, can be computed without those of patches."""
-        if self.map.router is not None and self.map.router.feedback is not None:
-            return False  # whose errors are those of patches
+        if self.map.sends_error_of_gates:
+            return False  # which are those of patches
         direct = as_direct(self.map.feedback)
         if direct is None:
             return self._matrix() is not None

@@ -105,7 +105,8 @@ class BodyWithLoss(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """As `learn`; returns the loss and ``dL/dx`` as the feedback sees it, shaped like x, from before the step.
 
-        ``x.backward(error)`` passes it to autograd, which then trains what x comes from. Routes send no error down.
+        ``x.backward(error)`` passes it to autograd, which then trains what x comes from. Gates are part of it only if
+        their router has feedback.
 
         Raises:
             BrodmannError: As `learn`, or the body computes no error of its input, for example because its lowest layer

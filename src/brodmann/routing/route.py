@@ -131,6 +131,11 @@ class Route:
         """Sketches of each row's gradients, (rows, SIZE); layers add theirs, see `brodmann.routing.conflict.sketch`."""
         return self.u.new_zeros(len(self.u), SIZE)
 
+    @cached_property
+    def projection_error(self) -> Tensor:
+        """``dL/du`` of each row, (rows, dimension), from `gate_error` once all layers have added theirs."""
+        return self.gate_down(self.gate_error)
+
     def add_gate_error(self, of_rows: Tensor, *, gated: bool) -> None:
         """Adds what a layer finds for each of its rows, (rows of the layer,), to `gate_error`."""
         found = summed_by_sample(of_rows, len(self.u))

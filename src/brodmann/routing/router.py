@@ -252,7 +252,7 @@ class Router(Partitioned):
 
     def _factors(self, route: Route, weight: Tensor | None) -> tuple[Tensor, Tensor]:
         """Returns what the projection learns from: ``x`` (rows, in) and ``dL/du`` (rows, dimension)."""
-        x, delta = route.x, route.gate_down(route.gate_error)
+        x, delta = route.x, route.projection_error
         if weight is not None and self.projection.update_rule.repeats:
             x, delta = counted(weights_of_rows(weight, len(x)), x, delta)
         return x, delta
