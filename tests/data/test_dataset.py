@@ -215,6 +215,15 @@ def test_numbers_that_float32_would_round_away_are_kept() -> None:
     )
 
 
+def test_a_test_part_of_one_row_keeps_its_digits() -> None:
+    """It varies in nothing, so that its own variation cannot say what may be rounded away."""
+    rng = np.random.default_rng(0)
+    x, y = 1.7e9 + rng.normal(size=(21, 3)), 1.7e9 + rng.normal(size=21)
+    data = Dataset.from_arrays("a", x[:20], y[:20], x[20:], y[20:])
+    assert data.x_test.tolist() == x[20:].tolist()
+    assert data.y_test[:, 0].tolist() == y[20:].tolist()
+
+
 def _kept(parts: dict[str, np.ndarray]) -> torch.Tensor:
     return Dataset.from_arrays("a", **parts)._validation_rows(0.2, 0)[0]
 

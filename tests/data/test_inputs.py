@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from brodmann.data import Preprocessing, load, load_inputs
+from brodmann.data import Dataset, Preprocessing, load, load_inputs
 from brodmann.data.inputs import process_samples
 from brodmann.errors import BrodmannError
 
@@ -141,3 +141,14 @@ def test_input_file_absent_or_without_x(tmp_path: Path, table_preprocessing: Pre
     np.savez(tmp_path / "a.npz", z=np.zeros(2))
     with pytest.raises(BrodmannError, match="must hold the array x or x_test; it holds z"):
         load_inputs(tmp_path / "a.npz", table_preprocessing)
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 4, 5), (3, 4, 5)])
+def test_a_sample_alone_is_processed_as_among_others(shape: tuple[int, ...]) -> None:
+    """Times in seconds since 1970, of which float32 has one in 128: a single one does not show how they vary."""
+    times = 1.7e9 + np.random.default_rng(0).uniform(0, 1000, (50, *shape))
+    data = Dataset.from_arrays("times", times[:40], [0, 1] * 20, times[40:], [0, 1] * 5)
+    split = data.split()
+    for row in range(10):
+        alone = process_samples(times[40 + row : 41 + row], split.preprocessing)
+        assert torch.equal(alone[0], split.x_test[row])

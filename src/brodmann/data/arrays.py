@@ -64,19 +64,22 @@ def check_unmasked(values: Any, label: str) -> None:
         raise BrodmannError(f"Expected {label} without masked values, whose mask would be lost: fill them first.")
 
 
-def input_tensor(array: Array, label: str) -> Tensor:
-    """Turns an array of inputs into a float32 tensor, images with the channels first.
-
-    Args:
-        array: Inputs, see `Dataset.from_arrays`.
-        label: What messages call the array.
+def input_tensors(name: str, x_train: Array, x_test: Array) -> tuple[Tensor, Tensor]:
+    """Turns inputs of both parts, see `Dataset.from_arrays`, into tensors, images with the channels first.
 
     Returns:
-        ``(n, features)`` or ``(n, channels, height, width)``.
+        ``(n, features)`` or ``(n, channels, height, width)`` each, see `finite_tensor`.
 
     Raises:
-        BrodmannError: The array is not numeric, has another number of axes, or a value is not finite in float32.
+        BrodmannError: An array is not numeric, has another number of axes, or a value is not finite in float32.
     """
+    train, test = (
+        _channels_first(array, f"Data set '{name}': {key}") for key, array in (("x_train", x_train), ("x_test", x_test))
+    )
+    return _finite_parts(name, "x", train, test)
+
+
+def _channels_first(array: Array, label: str) -> Array:
     check_numeric(array, label)
     if array.ndim not in (2, 3, 4):
         raise BrodmannError(
@@ -87,7 +90,7 @@ def input_tensor(array: Array, label: str) -> Tensor:
         array = array[:, None]
     elif array.ndim == 4 and array.shape[3] in (1, 3) and array.shape[1] not in (1, 3):
         array = np.moveaxis(array, 3, 1)
-    return finite_tensor(array, label)
+    return array
 
 
 def check_numeric(array: Array, label: str) -> None:
@@ -96,11 +99,17 @@ def check_numeric(array: Array, label: str) -> None:
         raise BrodmannError(f"{label} must be numeric, got dtype {array.dtype}. Store it as float32 or uint8.")
 
 
-def finite_tensor(array: Array, label: str) -> Tensor:
+def finite_tensor(array: Array, label: str, variation: Array | None = None) -> Tensor:
     """Copies an array into a float32 tensor; raises a `BrodmannError` naming the first row that is not finite.
 
     The tensor is float64 if float32 would round away more than a ten-thousandth of a column's variation, as with
     times in seconds since 1970: once standardised, they fit again.
+
+    Args:
+        array: Rows, (n, ...).
+        label: What messages call the array.
+        variation: How much each column varies where it is learned from, in a shape that broadcasts to that of a row.
+            A few rows cannot tell: a single one would seem constant, and be rounded. Default None: as much as here.
     """
     with np.errstate(over="ignore"):
         tensor = torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
@@ -109,17 +118,23 @@ def finite_tensor(array: Array, label: str) -> Tensor:
             f"{label} must be finite in float32, got NaN or an infinite value in row {bad[0]}, counted from 0 "
             f"({len(bad)} such rows). Remove or fill them."
         )
-    return torch.from_numpy(np.array(array, dtype=np.float64, order="C")) if _too_wide(array, tensor) else tensor
-
-
-def _too_wide(array: Array, narrow: Tensor) -> bool:
-    """Whether rounding took away much of a column's variation."""
     if array.dtype.itemsize <= (4 if array.dtype.kind == "f" else 2):  # pixels: float32 holds them all
-        return False
-    wide = array.reshape(len(array), -1).astype(np.float64)
-    lost = np.abs(wide - narrow.reshape(len(narrow), -1).numpy()).max(axis=0)
-    varied = np.ptp(wide, axis=0)
-    return bool((lost > 1e-4 * varied)[varied > 0].any())
+        return tensor
+    wide = torch.from_numpy(np.array(array, dtype=np.float64, order="C"))
+    limit = 1e-4 * torch.from_numpy(_variation(array) if variation is None else variation)
+    return wide if bool((((wide - tensor).abs() > limit) & (limit > 0)).any()) else tensor
+
+
+def _finite_parts(name: str, key: str, train: Array, test: Array) -> tuple[Tensor, Tensor]:
+    """Returns inputs (x) or targets (y) of both parts, see `finite_tensor`: what is learned from decides for both."""
+    first = finite_tensor(train, f"Data set '{name}': {key}_train")
+    return first, finite_tensor(test, f"Data set '{name}': {key}_test", _variation(train))
+
+
+def _variation(array: Array) -> Array:
+    """Returns the largest less the smallest value of each column, in float64."""
+    result: Array = np.subtract(array.max(axis=0), array.min(axis=0), dtype=np.float64)
+    return result
 
 
 def check_parts(name: str, train: tuple[Array, Array], test: tuple[Array, Array]) -> None:
@@ -162,16 +177,13 @@ def real_targets(name: str, y_train: Array, y_test: Array) -> tuple[Tensor, Tens
             f"Data set '{name}': y_train and y_test must be of one kind, got {y_train.dtype} and {y_test.dtype}. "
             "Store both as integers (classes) or both as floats (regression)."
         )
-    train, test = (
-        finite_tensor(array.reshape(len(array), -1), f"Data set '{name}': {key}")
-        for key, array in _targets_of(y_train, y_test)
-    )
+    train, test = (array.reshape(len(array), -1) for array in (y_train, y_test))
     if train.shape[1] != test.shape[1]:
         raise BrodmannError(
             f"Data set '{name}': y_train and y_test must have the same number of outputs, got {train.shape[1]} and "
             f"{test.shape[1]}. Store both parts with the same targets."
         )
-    return train, test
+    return _finite_parts(name, "y", train, test)
 
 
 def class_targets(name: str, y_train: Array, y_test: Array) -> tuple[tuple[Tensor, Tensor], tuple[str, ...]]:

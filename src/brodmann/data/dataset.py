@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BrodmannError
-from .arrays import Array, as_array, check_parts, class_targets, indexed_targets, input_tensor, real_targets
+from .arrays import Array, as_array, check_parts, class_targets, indexed_targets, input_tensors, real_targets
 from .columns import in_order, names_of
 from .preprocessing import Preprocessing
 from .targets import TargetScale
@@ -173,10 +173,7 @@ class Dataset(_Described):
         given = {"x_train": x_train, "y_train": y_train, "x_test": in_order(x_test, columns), "y_test": y_test}
         x_train, y_train, x_test, y_test = (as_array(given[key], f"Data set '{name}': {key}") for key in given)
         check_parts(name, (x_train, y_train), (x_test, y_test))
-        x = [
-            input_tensor(array, f"Data set '{name}': {key}")
-            for key, array in (("x_train", x_train), ("x_test", x_test))
-        ]
+        x = input_tensors(name, x_train, x_test)
         names = None if classes is None else tuple(map(str, classes))
         if names is not None:
             y = indexed_targets(name, y_train, y_test, len(names))

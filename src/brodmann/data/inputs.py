@@ -62,7 +62,9 @@ def _processed(array: Array, preprocessing: Preprocessing, label: str = "x") -> 
     check_numeric(array, label)
     if array.size == 0:
         raise BrodmannError(f"{label} must hold at least one example; it is empty. Add a row.")
-    return preprocessing(finite_tensor(_arranged(array, preprocessing.shape, label), label))
+    axes = (-1, *(1 for _ in preprocessing.shape[1:]))
+    variation = np.array(preprocessing.scale).reshape(axes)
+    return preprocessing(finite_tensor(_arranged(array, preprocessing.shape, label), label, variation))
 
 
 def _arranged(array: Array, shape: tuple[int, ...], label: str) -> Array:
