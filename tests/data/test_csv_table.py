@@ -150,6 +150,24 @@ def test_how_tables_are_written(tmp_path: Path, text: str, classes: tuple[str, .
     assert load(str(path)).classes == classes
 
 
+def test_true_and_false_are_numbers_among_inputs_and_classes_among_targets(tmp_path: Path) -> None:
+    """As pandas writes what get_dummies made of words."""
+    path = tmp_path / "t.csv"
+    path.write_text("size,red,blue,sold\n" + "1.5,True,False,True\n2.5, FALSE,true,False\n" * 10)
+    data = load(str(path))
+    assert data.classes == ("False", "True")
+    rows = zip(data.x_train.tolist(), data.y_train.tolist(), strict=True)
+    assert {(*x, y) for x, y in rows} == {(1.5, 1, 0, 1), (2.5, 0, 1, 0)}
+    whole = Preprocessing((0.0,) * 3, (1.0,) * 3, grey=False, flat=True, shape=(3,))
+    path.write_text("True,False,1\nFalse,True,2\n")  # no header
+    assert load_inputs(path, whole).tolist() == [[1, 0, 1], [0, 1, 2]]
+    path.write_text("True,False,yes\nFalse,True,no\n" * 5)
+    assert load(str(path)).columns is None
+    path.write_text("True,perhaps,1\n")
+    with pytest.raises(BrodmannError, match="line 1 column 2 must be a finite number, got 'perhaps'"):
+        load_inputs(path, whole)
+
+
 def test_no_such_table(tmp_path: Path) -> None:
     with pytest.raises(MissingDataError, match="no file is there. Check the path."):
         load(str(tmp_path / "t.csv"))

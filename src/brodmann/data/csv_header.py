@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from ..errors import BrodmannError
-from .csv_targets import MISSING, is_number
+from .csv_targets import MISSING, is_input, is_number
 
 Line = tuple[int, list[str]]
 """Number of a line, and its cells."""
@@ -61,7 +61,7 @@ def _counts_from(begin: int, cells: Sequence[str]) -> bool:
 
 def _are_words(cells: list[str]) -> bool:
     parts = [part for cell in cells for part in re.split("[;\t]", cell)]  # tables that are not separated by commas
-    return not any(map(is_number, parts)) and len(set(cells)) == len(cells)
+    return not any(map(is_input, parts)) and len(set(cells)) == len(cells)
 
 
 def _whole_numbers_name(

@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import BrodmannError, MissingDataError, unknown_name
 from .arrays import Array
 from .csv_header import Line, has_header, stripped
-from .csv_targets import LARGEST, TASKS, column_targets, is_number
+from .csv_targets import LARGEST, TASKS, TRUTH, column_targets, is_input, is_number
 from .dataset import Dataset, with_fixed_test_part
 from .directory import first_line
 from .npz import put_there
@@ -44,8 +44,9 @@ def load_csv(path: Path, name: str, target: str | None = None, task: str | None 
     A first line without numbers and without repeated names is a header, and so is one that counts columns, from 0 or
     from 1, beside words too if all below are numbers, or one of years above a line of other numbers. One that holds
     the name of the target, a word that does not occur below, is a header whatever else it holds. Other whole numbers
-    above decimals are refused. Empty lines are skipped, but not lines of empty cells. A fixed fifth (seed 0, with the
-    class shares of the whole) is the test part: a table has none of its own.
+    above decimals are refused. Empty lines are skipped, but not lines of empty cells. Inputs are numbers, or true (1)
+    and false (0). A fixed fifth (seed 0, with the class shares of the whole) is the test part: a table has none of its
+    own.
 
     Args:
         path: The file.
@@ -155,7 +156,7 @@ def _cells(path: Path, *, strict: bool = True) -> list[Line]:
 
 @_uncollected()
 def numbers_of(lines: Sequence[Line], path: Path, width: int, places: Sequence[int]) -> Array:
-    """Returns the cells of lines at some places as numbers, (lines, places) float64.
+    """Returns the cells of lines at some places as numbers, (lines, places) float64: 1 for true, 0 for false.
 
     Raises:
         BrodmannError: A line does not have ``width`` cells, or one of those is not a number that is finite in float32.
@@ -180,7 +181,9 @@ def _numbers_of_line(line: Line, path: Path, width: int, places: Sequence[int]) 
     if "_" not in "".join(row):  # Python reads 1_0 as 10
         with contextlib.suppress(ValueError):
             return list(map(float, row))
-    raise _no_number(line, path, next(place for place in places if not is_number(cells[place])))
+        with contextlib.suppress(ValueError):
+            return [float(TRUTH.get(cell.strip().lower(), cell)) for cell in row]
+    raise _no_number(line, path, next(place for place in places if not is_input(cells[place])))
 
 
 def _no_number(line: Line, path: Path, place: int) -> BrodmannError:

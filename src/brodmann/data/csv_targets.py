@@ -13,6 +13,8 @@ from ..errors import BrodmannError
 TASKS = ("classification", "regression")
 MISSING = ("", "na", "n/a", "nan", "null", "?", "<na>", "#n/a", "#na", "nat", "none")
 """What stands for a missing target."""
+TRUTH = {"true": 1.0, "false": 0.0}
+"""Numbers of what pandas and R write in columns of yes and no; among targets these are words, and so classes."""
 LARGEST = float(np.finfo(np.float32).max)
 """Largest number that a table may hold: numbers become float32."""
 
@@ -128,3 +130,8 @@ def is_number(cell: str) -> bool:
     except ValueError:
         return False
     return "_" not in cell  # Python reads 1_0 as 10
+
+
+def is_input(cell: str) -> bool:
+    """Whether a cell may be an input: a number, true or false."""
+    return is_number(cell) or cell.strip().lower() in TRUTH
