@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from .origin import package_of_code
 
@@ -51,6 +51,12 @@ def lacks_memory(error: BaseException) -> bool:
     )
 
 
+def listed(names: Sequence[str], most: int = 50) -> str:
+    """Returns names for a message: the first ``most``, and how many others there are. Tables have thousands."""
+    others = len(names) - most
+    return ", ".join(names[:most]) + (f" and {others} others" if others > 0 else "")
+
+
 def unknown_name(
     kind: str, name: str, known: Iterable[str], registry: str = "", *, synonyms: Mapping[str, str] | None = None
 ) -> UnknownNameError:
@@ -64,7 +70,7 @@ def unknown_name(
         synonyms: What others call the known ones: their name -> ours.
 
     Returns:
-        An error to raise; its message lists every known name.
+        An error to raise; its message lists the known names.
     """
     options = sorted(known)
     asked = str(name).lower()
@@ -80,6 +86,6 @@ def unknown_name(
         "import."
     )
     return UnknownNameError(
-        f"Unknown {kind} '{name}'.{suggestion} Choose one of: {', '.join(options)}."
+        f"Unknown {kind} '{name}'.{suggestion} Choose one of: {listed(options)}."
         + (own if registry and not slip else "")
     )

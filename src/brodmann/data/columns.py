@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ..errors import BrodmannError
+from ..errors import BrodmannError, listed
 from .csv_header import is_enumeration
 
 
@@ -46,12 +47,13 @@ def places_of(columns: Sequence[str] | None, names: Sequence[str] | None, where:
         return None
     if not set(columns) <= set(names) and (is_enumeration(columns) or is_enumeration(names)):
         return None  # numbers that count columns are no names
+    counts, places = Counter(names), {name: place for place, name in enumerate(names)}
     for column in columns:
-        if column not in names:
+        if column not in counts:
             raise BrodmannError(
-                f"{where} has no column '{column}', which the training data has, only {', '.join(names)}: add it, or "
+                f"{where} has no column '{column}', which the training data has, only {listed(names)}: add it, or "
                 "leave the names out if all columns are in the order of the training data."
             )
-        if names.count(column) > 1:
-            raise BrodmannError(f"{where} has the column '{column}' {names.count(column)} times: keep only one.")
-    return [names.index(column) for column in columns]
+        if counts[column] > 1:
+            raise BrodmannError(f"{where} has the column '{column}' {counts[column]} times: keep only one.")
+    return [places[column] for column in columns]
