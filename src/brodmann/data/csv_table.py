@@ -145,7 +145,7 @@ def read_lines(
 def _cells(path: Path, *, strict: bool = True) -> list[Line]:
     """Returns the cells of each line that is not empty. A quote that is never closed raises a `csv.Error`."""
     with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file, strict=strict)
+        reader = csv.reader(file, strict=strict, skipinitialspace=True)  # or a quote after a blank quotes nothing
         try:
             return [(reader.line_num, cells) for cells in reader if len(cells) > 1 or "".join(cells).strip()]
         except csv.Error as error:
