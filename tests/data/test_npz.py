@@ -36,7 +36,14 @@ def test_npz_by_path_by_name_and_by_file_name_give_the_same(tmp_path: Path) -> N
         ((20, 4, 5, 3), (3, 4, 5)),
         ((20, 4, 5, 1), (1, 4, 5)),
         ((20, 1, 5, 3), (1, 5, 3)),
-        ((20, 6, 5, 4), (6, 5, 4)),
+        ((20, 6, 5, 4), (4, 6, 5)),
+        ((20, 6, 6, 4), (4, 6, 6)),
+        ((20, 4, 5, 6), (4, 5, 6)),
+        ((20, 4, 6, 4), (4, 6, 4)),
+        ((20, 8, 6, 5), (8, 6, 5)),
+        ((20, 16, 1, 1), (16, 1, 1)),  # maps of one or a few pixels, as the end of a network makes them
+        ((20, 16, 3, 3), (16, 3, 3)),
+        ((20, 16, 4, 4), (16, 4, 4)),
     ],
 )
 def test_npz_images_come_channels_first(tmp_path: Path, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:

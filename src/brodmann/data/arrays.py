@@ -88,9 +88,14 @@ def _channels_first(array: Array, label: str) -> Array:
         )
     if array.ndim == 3:
         array = array[:, None]
-    elif array.ndim == 4 and array.shape[3] in (1, 3) and array.shape[1] not in (1, 3):
+    elif array.ndim == 4 and _ends_with_channels(*array.shape[1:]):
         array = np.moveaxis(array, 3, 1)
     return array
+
+
+def _ends_with_channels(first: int, second: int, last: int) -> bool:
+    """Whether sizes are those of grey, RGB or RGBA images with the channels last, and not of maps with them first."""
+    return last in (1, 3, 4) and last != second and first not in (1, 3, last)
 
 
 def check_numeric(array: Array, label: str) -> None:

@@ -154,7 +154,8 @@ class Dataset(_Described):
             name: Name for messages and results.
             x_train: Numbers of shape ``(n, features)``, ``(n, height, width)`` (grey images),
                 ``(n, channels, height, width)`` or ``(n, height, width, channels)``. Four axes are read with the
-                channels last only if the last size is 1 or 3 and the second is not.
+                channels last only if the last size is 1, 3 or 4, unlike the two before it, and the second neither 1
+                nor 3.
             y_train: Classes ``(n,)`` or ``(n, 1)``, or float targets ``(n,)`` or ``(n, outputs)``.
             x_test: Like ``x_train``. Of two data frames, columns are brought into the order of ``x_train``, by name.
             y_test: Like ``y_train``.
