@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from brodmann import BrodmannError
+from brodmann.cli import main
 from brodmann.data import available, data_directory, load
 from brodmann.doctor import diagnose
 
@@ -53,6 +54,7 @@ def test_available_lists_what_is_there_and_what_could_be(tmp_path: Path) -> None
     write_mnist(tmp_path)
     write_npz(tmp_path / "semeion.npz")
     write_npz(tmp_path / "mine.npz")
+    (tmp_path / "table.csv").write_text("0.5,1.5,a\n1,2,b\n" * 5)
     write_table(tmp_path, MIXED, "kind", MIXED_ROWS)
     rows = {row.name: row for row in available(tmp_path)}
     assert len(rows) == len(available(tmp_path))
@@ -63,10 +65,24 @@ def test_available_lists_what_is_there_and_what_could_be(tmp_path: Path) -> None
         str(tmp_path / "cifar-10-batches-py/data_batch_1"),
     )
     assert (rows["semeion"].kind, rows["mine"].where) == ("npz", str(tmp_path / "mine.npz"))
-    assert (rows["openml:small"].kind, rows["openml:7"].present) == ("table", True)
+    assert (rows["table.csv"].kind, rows["table.csv"].where) == ("csv", str(tmp_path / "table.csv"))
+    assert (rows["openml:small"].kind, rows["openml:7"].present) == ("openml", True)
     for name, row in rows.items():
         if row.present:
             assert len(load(name, tmp_path).x_train)
+
+
+def test_the_command_lists_whole_names_and_paths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_npz(tmp_path / f"{'long ' * 20}name.npz")
+    main(["data", "list", "--data-dir", str(tmp_path)])
+    lines = capsys.readouterr().out.splitlines()
+    assert any(path.stem in line and str(path) in line for line in lines)
+
+
+def test_an_unknown_name_may_be_that_of_a_table(tmp_path: Path) -> None:
+    (tmp_path / "prices.csv").write_text("0.5,1.5,a\n1,2,b\n" * 5)
+    with pytest.raises(BrodmannError, match="Unknown data set 'prices'. Did you mean 'prices.csv'?"):
+        load("prices", tmp_path)
 
 
 def test_available_without_a_directory(tmp_path: Path) -> None:

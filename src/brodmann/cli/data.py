@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
-from rich.table import Column, Table
+from rich.table import Table
 
 from ..data import available, fetch
-from .output import OUT, say
+from .output import say, say_table
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class DataList:
 
     def run(self) -> None:
         """Prints a table."""
-        table = Table("name", "kind", "here", Column("where", overflow="fold"))
+        table = Table("name", "kind", "here", "where")
         for row in available(self.data_dir):
             table.add_row(row.name, row.kind, "yes" if row.present else "no", str(row.where))
-        OUT.print(table)
+        say_table(table)
 
 
 @dataclass(frozen=True)

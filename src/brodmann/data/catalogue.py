@@ -29,7 +29,7 @@ class DatasetRow:
 
     Attributes:
         name: What `load` takes.
-        kind: ``"bundled"``, ``"images"``, ``"npz"`` or ``"table"``.
+        kind: ``"bundled"``, ``"images"``, ``"npz"``, ``"csv"`` or ``"openml"``.
         where: Path of its first file, even if that is still to come; ``"scikit-learn"`` for the bundled one.
         present: Whether it can be loaded without fetching.
     """
@@ -49,8 +49,7 @@ def load(
 
     - ``digits``: 1797 images of 8x8 pixels that come with scikit-learn, values 0 to 16. It has no official test part;
       a fixed stratified fifth (seed 0) serves.
-    - ``path/to/file.npz``: a file of your own, looked up as given, then inside the data directory, there also by its
-      name alone: a file that has moved is found in its new folder.
+    - ``path/to/file.npz``: a file of your own, looked up as given, then inside the data directory.
     - ``path/to/file.csv``: a table, looked up likewise, see `load_csv`.
     - ``openml:NAME`` or ``openml:ID``: a table in scikit-learn's OpenML cache, the folder ``openml`` of the data
       directory.
@@ -149,7 +148,8 @@ def available(data_dir: str | Path | None = None) -> list[DatasetRow]:
         if name not in own
     ]
     rows += [DatasetRow(name, "npz", str(path), True) for name, path in own.items()]
-    rows += [DatasetRow(name, "table", str(table_place(name, directory)), True) for name in cached_tables(directory)]
+    rows += [DatasetRow(path.name, "csv", str(path), True) for path in sorted(directory.glob("*.csv"))]
+    rows += [DatasetRow(name, "openml", str(table_place(name, directory)), True) for name in cached_tables(directory)]
     return rows
 
 
@@ -196,6 +196,6 @@ def _unknown(name: str, directory: Path) -> BrodmannError:
     if Path(name).suffix and Path(name).is_file():
         table = "Save it as a .csv table, values separated by commas. " if Path(name).suffix in TEXT else ""
         return BrodmannError(f"{name} is not a data set: {table}{put_there(Path(name).with_suffix('.npz'))}")
-    known = unknown_name("data set", name, {BUNDLED, *IMAGE_SETS, *_own_files(directory)})
+    known = unknown_name("data set", name, {row.name for row in available(directory)})
     nowhere = "" if directory.is_dir() else f" The folder of the data, {directory}, does not exist."
     return BrodmannError(f"{known} Or name a table as {PREFIX}NAME, or an .npz or .csv file by its path.{nowhere}")
