@@ -52,10 +52,12 @@ def test_image_inputs_in_every_layout(tmp_path: Path, image_preprocessing: Prepr
     for index, layout in enumerate((images, np.moveaxis(images, 1, 3))):
         np.save(tmp_path / f"{index}.npy", layout)
         assert torch.equal(load_inputs(tmp_path / f"{index}.npy", image_preprocessing), expected)
+        assert torch.equal(process_samples(layout[1], image_preprocessing), expected[1:])  # as Pillow gives an image
     grey = Preprocessing(mean=(0.0,), scale=(1.0,), grey=False, flat=True, shape=(1, 2, 4))
     for layout in (images[:, 0], images[:, :1], images[:, 0, :, :, None], images[:, 0].reshape(2, 8)):
         np.save(tmp_path / "grey.npy", layout)
         assert torch.equal(load_inputs(tmp_path / "grey.npy", grey), torch.from_numpy(images[:, 0]).float().flatten(1))
+        assert torch.equal(process_samples(layout[1], grey)[0], torch.from_numpy(images[1, 0]).float().flatten())
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -69,6 +71,8 @@ def test_flat_rows_of_several_channels_are_refused(
         load_inputs(tmp_path / "rows.csv", image_preprocessing)
     with pytest.raises(BrodmannError, match="do not tell whether channels come first or last"):
         process_samples(rows, image_preprocessing)
+    with pytest.raises(BrodmannError, match="do not tell whether channels come first or last"):
+        process_samples(rows[0], image_preprocessing)
 
 
 def test_test_part_read_as_inputs_equals_the_split(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def load_inputs(path: str | Path, preprocessing: Preprocessing, columns: Sequenc
         path: A ``.npz`` archive (array ``x``, else ``x_test``), a ``.npy`` array, or a ``.csv`` table of numbers
             separated by commas, one example a line. A header is left out, see `load_csv`. Images may also come
             with the channels last and, for one channel, flattened or without the channel axis; a single example may
-            come without the batch if its axes are those of training.
+            come without the batch.
         preprocessing: What the training data went through.
         columns: Names of the training data's columns, if it had them. A table that names its own may have them in
             another order, and more of them.
@@ -68,18 +68,19 @@ def _processed(array: Array, preprocessing: Preprocessing, label: str = "x") -> 
 
 
 def _arranged(array: Array, shape: tuple[int, ...], label: str) -> Array:
-    """Brings the array to ``(n, *shape)`` in the first way that fits."""
-    if array.shape == shape:
-        return array[None]
-    if array.shape[1:] == shape:
-        return array
-    if len(shape) == 3:
+    """Brings the array to ``(n, *shape)`` in the first way that fits, as several examples or else as one."""
+    for rows in (array, array[None]):
+        given = rows.shape[1:]
+        if given == shape:
+            return rows
+        if len(shape) == 1:
+            continue
         channels, *plane = shape
-        if array.shape[1:] == (*plane, channels):
-            return np.moveaxis(array, 3, 1)
-        flattened = array.shape[1:] == (math.prod(shape),)
-        if channels == 1 and (flattened or array.shape[1:] == tuple(plane)):
-            return array.reshape(len(array), *shape)
+        if given == (*plane, channels):
+            return np.moveaxis(rows, 3, 1)
+        flattened = given == (math.prod(shape),)
+        if channels == 1 and (flattened or given == tuple(plane)):
+            return rows.reshape(len(rows), *shape)
         if flattened:  # a guess of their order would be wrong in silence
             raise BrodmannError(
                 f"{label} holds images of {channels} channels as flat rows, which do not tell whether channels come "
