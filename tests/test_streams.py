@@ -18,6 +18,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import NearestCentroid
 from torch import Tensor
+from torch.nn import functional
 
 from brodmann import BrodmannError, MeanSquaredError, Network, convnet, mlp, stream_mlp
 from brodmann.baselines import Backpropagation
@@ -303,20 +304,30 @@ def test_replay_repeats_samples_of_any_shape_and_keeps_what_would_be_lost() -> N
 
 
 def test_consolidation_holds_weights_that_mattered() -> None:
-    def moved(strength: float) -> float:
-        torch.manual_seed(0)
-        x, y = torch.randn(200, 9), torch.arange(200) % 4
-        learner = ElasticConsolidation(Backpropagation(9, 4, width=16, optimiser="sgd"), strength, 0.01)
-        learner.learn(x[:100] + y[:100, None], y[:100])
-        learner.end_task(x[:100] + y[:100, None], y[:100])
-        for _ in range(20):
-            learner.learn(x[100:] - y[100:, None], y[100:])
-        return sum(
-            float((f * (w.detach() - a).square()).sum())
-            for f, w, a in zip(learner.fisher, learner.weights, learner.anchors, strict=True)
-        )
-
-    assert moved(10.0) < 0.7 * moved(0.0)
+    """As SGD on the loss and the penalty, which are written down here once more; three tasks, so that terms add up."""
+    torch.manual_seed(0)
+    learner = ElasticConsolidation(Backpropagation(6, 3, width=7, optimiser="sgd").double(), 50.0, 0.05)
+    reference = copy.deepcopy(learner.network)
+    weights = list(reference.parameters())
+    fisher, anchors = [torch.zeros_like(weight) for weight in weights], [weight.detach().clone() for weight in weights]
+    optimiser = torch.optim.SGD(weights, lr=0.05)
+    for _ in range(3):
+        x, y = torch.randn(30, 6, dtype=torch.float64), torch.arange(30) % 3
+        for rows in torch.arange(30).split(10):
+            held = sum((f * (w - a).square()).sum() for f, w, a in zip(fisher, weights, anchors, strict=True))
+            optimiser.zero_grad()
+            (functional.cross_entropy(reference(x[rows]), y[rows]) + 25 * held).backward()
+            optimiser.step()
+            learner.learn(x[rows], y[rows])
+        for row in range(30):
+            loss = functional.cross_entropy(reference(x[row : row + 1]), y[row : row + 1])
+            for f, gradient in zip(fisher, torch.autograd.grad(loss, weights), strict=True):
+                f += gradient.square() / 30
+        anchors = [weight.detach().clone() for weight in weights]
+        learner.end_task(x, y)
+    for ours, theirs in ((learner.weights, weights), (learner.fisher, fisher)):
+        for one, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
 
 
 def test_a_copy_of_consolidation_holds_its_own_weights() -> None:

@@ -62,8 +62,10 @@ class ElasticConsolidation(NetworkLearner):
     """Elastic weight consolidation (Kirkpatrick et al. 2017): weights that mattered are held.
 
     The loss of its steps gains ``strength / 2 * sum_k F_k (w_k - w*_k)^2`` with the Fisher information F, summed over
-    tasks, and the weights w* at the end of the last task. It is told when a task ends. The network's own loss stays as
-    it is: what learns or saves the network otherwise knows of no penalty.
+    tasks, and the weights w* at the end of the last task: one penalty for all tasks, as Huszar (2018) derives it, where
+    the paper adds one for each. F is the empirical one, the mean square of the gradients of single samples' losses at
+    their own targets. It is told when a task ends. The network's own loss stays as it is: what learns or saves the
+    network otherwise knows of no penalty.
     """
 
     SAMPLES = 512
