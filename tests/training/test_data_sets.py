@@ -81,7 +81,7 @@ def test_samples_in_memory_take_no_workers() -> None:
         (
             [("a", 0), ("b", 1)],
             "into tensors: they hold something other than tensors. Let it return tensors of one shape, for example "
-            "with torchvision's ToTensor.",
+            "by torchvision's Resize and ToTensor.",
         ),
         ({0: 1}.items(), "Expected samples and targets as tensors in memory, or a data set with a length"),
     ],

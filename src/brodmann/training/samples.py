@@ -188,7 +188,7 @@ class _Made(Dataset[Any]):
         if failure:
             raise BrodmannError(
                 f"Items of the data set cannot be put together into tensors: {failure}. Let it return tensors of one "
-                "shape, for example with torchvision's ToTensor."
+                "shape, for example by torchvision's Resize and ToTensor."
             )
         return parts
 
