@@ -156,3 +156,17 @@ def test_a_sample_alone_is_processed_as_among_others(shape: tuple[int, ...]) -> 
     for row in range(10):
         alone = process_samples(times[40 + row : 41 + row], split.preprocessing)
         assert torch.equal(alone[0], split.x_test[row])
+
+
+def test_what_was_constant_in_training_stays_zero() -> None:
+    """Float32 has one of these dates in two: the training part, which it suits otherwise, holds the nearest."""
+    rng = np.random.default_rng(0)
+    for offset in (0.0, 1.7e9):  # with times, the training part is kept in float64
+        x = np.stack([np.full(20, 20240117.0), offset + rng.uniform(0, 1000, 20)], 1)
+        split = Dataset.from_arrays("a", x[:15], [0, 1, 0] * 5, x[15:], [0, 1, 0, 1, 0]).split()
+        assert split.x_train[:, 0].abs().max() == 0
+        for rows in (x, x[:1]):
+            assert process_samples(rows, split.preprocessing)[:, 0].abs().max() == 0
+        assert abs(process_samples(x[:1] + [100, 0], split.preprocessing)[0, 0] - 100) <= 1
+    with pytest.raises(BrodmannError, match="must be finite in float32"):
+        process_samples(np.full((1, 2), 1e300), split.preprocessing)

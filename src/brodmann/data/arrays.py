@@ -68,7 +68,7 @@ def input_tensors(name: str, x_train: Array, x_test: Array) -> tuple[Tensor, Ten
     """Turns inputs of both parts, see `Dataset.from_arrays`, into tensors, images with the channels first.
 
     Returns:
-        ``(n, features)`` or ``(n, channels, height, width)`` each, see `finite_tensor`.
+        ``(n, features)`` or ``(n, channels, height, width)`` each, in float32, or float64 if `is_too_wide`.
 
     Raises:
         BrodmannError: An array is not numeric, has another number of axes, or a value is not finite in float32.
@@ -104,17 +104,11 @@ def check_numeric(array: Array, label: str) -> None:
         raise BrodmannError(f"{label} must be numeric, got dtype {array.dtype}. Store it as float32 or uint8.")
 
 
-def finite_tensor(array: Array, label: str, variation: Array | None = None) -> Tensor:
-    """Copies an array into a float32 tensor; raises a `BrodmannError` naming the first row that is not finite.
+def finite_tensor(array: Array, label: str, *, wide: bool) -> Tensor:
+    """Copies an array into a tensor: float64 if ``wide``, else float32.
 
-    The tensor is float64 if float32 would round away more than a ten-thousandth of a column's variation, as with
-    times in seconds since 1970: once standardised, they fit again.
-
-    Args:
-        array: Rows, (n, ...).
-        label: What messages call the array.
-        variation: How much each column varies where it is learned from, in a shape that broadcasts to that of a row.
-            A few rows cannot tell: a single one would seem constant, and be rounded. Default None: as much as here.
+    Raises:
+        BrodmannError: A value is not finite in float32; the message names the first such row.
     """
     with np.errstate(over="ignore"):
         tensor = torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
@@ -123,23 +117,36 @@ def finite_tensor(array: Array, label: str, variation: Array | None = None) -> T
             f"{label} must be finite in float32, got NaN or an infinite value in row {bad[0]}, counted from 0 "
             f"({len(bad)} such rows). Remove or fill them."
         )
+    return torch.from_numpy(np.array(array, dtype=np.float64, order="C")) if wide else tensor
+
+
+def is_too_wide(array: Array, variation: Array) -> bool:
+    """Whether float32 would round away more than a ten-thousandth of a column's variation.
+
+    So it is with times in seconds since 1970; once standardised, they fit.
+
+    Args:
+        array: Rows, (n, ...).
+        variation: How much each column varies where it is learned from, 0 for a constant, in a shape that broadcasts to
+            that of a row. The rows alone cannot tell: a single one varies in nothing.
+    """
     if array.dtype.itemsize <= (4 if array.dtype.kind == "f" else 2):  # pixels: float32 holds them all
-        return tensor
-    wide = torch.from_numpy(np.array(array, dtype=np.float64, order="C"))
-    limit = 1e-4 * torch.from_numpy(_variation(array) if variation is None else variation)
-    return wide if bool((((wide - tensor).abs() > limit) & (limit > 0)).any()) else tensor
+        return False
+    limit = 1e-4 * variation
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused later
+        lost = np.abs(array - array.astype(np.float32))
+    return bool(((lost > limit) & (limit > 0)).any())
 
 
 def _finite_parts(name: str, key: str, train: Array, test: Array) -> tuple[Tensor, Tensor]:
-    """Returns inputs (x) or targets (y) of both parts, see `finite_tensor`: what is learned from decides for both."""
-    first = finite_tensor(train, f"Data set '{name}': {key}_train")
-    return first, finite_tensor(test, f"Data set '{name}': {key}_test", _variation(train))
-
-
-def _variation(array: Array) -> Array:
-    """Returns the largest less the smallest value of each column, in float64."""
-    result: Array = np.subtract(array.max(axis=0), array.min(axis=0), dtype=np.float64)
-    return result
+    """Returns inputs (x) or targets (y) of both parts: float64 if `is_too_wide` holds for what is learned from."""
+    with np.errstate(invalid="ignore"):
+        wide = is_too_wide(train, np.subtract(train.max(axis=0), train.min(axis=0), dtype=np.float64))
+    first, second = (
+        finite_tensor(array, f"Data set '{name}': {key}_{part}", wide=wide)
+        for part, array in (("train", train), ("test", test))
+    )
+    return first, second
 
 
 def check_parts(name: str, train: tuple[Array, Array], test: tuple[Array, Array]) -> None:
@@ -176,7 +183,7 @@ def _check_part(name: str, part: str, inputs: Array, targets: Array) -> None:
 
 
 def real_targets(name: str, y_train: Array, y_test: Array) -> tuple[Tensor, Tensor]:
-    """Returns targets ``(n, outputs)`` of both parts, see `finite_tensor`."""
+    """Returns targets ``(n, outputs)`` of both parts, in float32, or float64 if `is_too_wide`."""
     if y_train.dtype.kind != "f" or y_test.dtype.kind != "f":
         raise BrodmannError(
             f"Data set '{name}': y_train and y_test must be of one kind, got {y_train.dtype} and {y_test.dtype}. "

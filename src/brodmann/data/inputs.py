@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import BrodmannError, unknown_name
 from ..files import expanded
-from .arrays import Array, as_array, check_numeric, finite_tensor
+from .arrays import Array, as_array, check_numeric, finite_tensor, is_too_wide
 from .columns import in_order, places_of
 from .csv_table import numbers_of, read_lines
 from .npz import open_archive, read_array, why_unreadable
@@ -62,9 +62,15 @@ def _processed(array: Array, preprocessing: Preprocessing, label: str = "x") -> 
     check_numeric(array, label)
     if array.size == 0:
         raise BrodmannError(f"{label} must hold at least one example; it is empty. Add a row.")
+    rows = _arranged(array, preprocessing.shape, label)
     axes = (-1, *(1 for _ in preprocessing.shape[1:]))
-    variation = np.array(preprocessing.scale).reshape(axes)
-    return preprocessing(finite_tensor(_arranged(array, preprocessing.shape, label), label, variation))
+    mean, scale = (np.array(values).reshape(axes) for values in (preprocessing.mean, preprocessing.scale))
+    wide = is_too_wide(rows, scale)
+    if wide:  # what was constant in training, whose scale is 1, may have been rounded there: it is 0 none the less
+        with np.errstate(over="ignore"):  # what is not finite is refused below
+            same = rows.astype(np.float32) == mean.astype(np.float32)
+        rows = np.where((scale == 1) & same, mean, rows)
+    return preprocessing(finite_tensor(rows, label, wide=wide))
 
 
 def _arranged(array: Array, shape: tuple[int, ...], label: str) -> Array:
