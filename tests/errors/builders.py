@@ -64,6 +64,10 @@ CASES: list[tuple[Callable[[], object], str]] = [
         "Unknown setting of router 'lerned'. Did you mean 'learned'? Choose one of: balance_rate, cells, conflict, "
         "dimension, feedback, learned, partition, temperature.",
     ),
+    (  # a setting that there is, but not of routers that recruit
+        lambda: mlp(4, 2, router={"novelty": 0.4, "learned": False}),
+        "Unknown setting of router with novelty 'learned'. Choose one of: dimension, novelty, temperature.",
+    ),
     (
         lambda: mlp(4, 2, router=Router(4, 16)),  # type: ignore[arg-type]
         "Expected router to be a dictionary of settings, or a class from which the routers are built, got Router.",

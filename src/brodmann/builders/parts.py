@@ -146,7 +146,8 @@ class Parts:
                 "Expected router to be a dictionary of settings, or a class from which the routers are built, got "
                 f"{type(settings).__name__}."
             )
-        check_settings("router", settings, self._kind, without=("in_features", "areas", "update"))
+        kind = "router with novelty" if self._kind is Recruiting else "router"
+        check_settings(kind, settings, self._kind, without=("in_features", "areas", "update"))
         _ = self._new_router  # which checks the name of its feedback
         dimension = settings.get("dimension", DIMENSION)
         cells = cell_count(self.areas, settings.get("partition", "fixed"), settings.get("cells"))
