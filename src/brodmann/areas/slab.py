@@ -175,7 +175,23 @@ class Slab(Slots):
         operations(own.weight, delta).update(self.update_rule, targets, served, delta, x, bias=bias)
 
     def move(self, gradient: Tensor, lr: float, decay: float, of_bias: Tensor | None = None) -> None:
-        """Moves the only slot, of a slab of one, and its bias by gradients of their shapes, in place."""
+        """Moves the only slot, of a slab of one, and its bias by gradients of their shapes, in place.
+
+        Args:
+            gradient: (*shape), of the weights.
+            lr: Learning rate of this step.
+            decay: Decoupled decay of these weights.
+            of_bias: (out,). Default None: the bias stays as it is.
+
+        Raises:
+            BrodmannError: There are several slots, or a gradient has another shape.
+        """
+        slots, *shape = self.value.shape
+        if slots != 1 or list(gradient.shape) != shape:  # a kernel would read past its end, or take a transposed one
+            raise BrodmannError(
+                f"Expected one slot and a gradient of its shape {tuple(shape)}, got {slots} and "
+                f"{tuple(gradient.shape)}. A gradient (out, in) is delta.t() @ x; several slots move by `learn`."
+            )
         if self._called_again:
             replayed(self._move, gradient, lr, decay, moves=True)
         else:

@@ -132,4 +132,4 @@ class Operations(ABC):
 
     @abstractmethod
     def move(self, rule: UpdateRule, target: Target, gradient: Tensor) -> None:
-        """Moves a target of one slot by its gradient, which has as many numbers as the slot, in their order."""
+        """Moves a target of one slot by its gradient, of the slot's shape, which `Slab.move` checks."""
