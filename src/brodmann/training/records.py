@@ -17,12 +17,14 @@ from .trainer import Trainer
 
 
 class AreaRecord(Callback):
-    """Adds ``effective_areas`` and ``dead_areas``, a number per routed layer, to every epoch's row.
+    """Adds ``effective_areas`` and ``dead_areas``, a number per router, to every epoch's row.
 
-    If areas grow by themselves, also ``area_counts``, the samples of every area of each router; ``tension``, how
-    near each router came to a split, see `brodmann.routing.Conflict`; and ``splits``, those of the epoch: which cells
-    went from which area to which. The first row also has ``began``, the area of each cell of routers that had several
-    when the training began.
+    They are lists in the order of `brodmann.telemetry.area_usage`, which names the routers' layers.
+
+    If areas grow by themselves, also, of the routers whose areas do, ``area_counts``, the samples of every area;
+    ``tension``, how near each came to a split, see `brodmann.routing.Conflict`; and ``splits``, those of the epoch:
+    which cells of which layer went from which area to which. The first row also has ``began``, the area of each cell
+    of routers that had several when the training began.
     """
 
     def __init__(self, x: Tensor) -> None:
