@@ -16,7 +16,7 @@ import torch
 
 from brodmann import BrodmannError, figures
 from brodmann.figures.classes_in_areas import _information
-from brodmann.figures.drawing import evenly, plain_decades
+from brodmann.figures.drawing import evenly, plain_decades, whole_numbers
 from brodmann.telemetry import Alignment, AreaUsage
 
 Figure = pytest.importorskip("matplotlib.figure").Figure
@@ -322,6 +322,24 @@ def test_names_in_letters_that_the_font_lacks_are_told_by_numbers(
         pictures.append(path.read_bytes())
     assert pictures[0] == pictures[1]
     assert not [one for one in recwarn if "Glyph" in str(one.message)]
+
+
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [
+        (1, [1]),
+        (6, [1, 2, 3, 4, 5, 6]),
+        (12, [2, 4, 6, 8, 10, 12]),
+        (25, [5, 10, 15, 20, 25]),
+        (50, [10, 20, 30, 40, 50]),
+        (128, [20, 40, 60, 80, 100, 120]),
+    ],
+)
+def test_whole_numbers_stand_where_one_counts(last: int, expected: list[int]) -> None:
+    panel = Figure().add_subplot()
+    panel.set_xlim(0.5, last + 0.5)
+    whole_numbers(panel.xaxis)
+    assert [tick for tick in panel.get_xticks() if 0.5 < tick < last + 0.5] == expected
 
 
 @pytest.mark.parametrize(("low", "same"), [(1e-6, "$"), (1e-4, "0")])

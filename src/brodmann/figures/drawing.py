@@ -151,10 +151,10 @@ def separate(panel: Any, columns: int, rows: int) -> None:
 
 
 def whole_numbers(axis: Any) -> None:
-    """Puts ticks only at whole numbers."""
+    """Puts ticks only at whole numbers, at a distance that one counts by: 1, 2 or 5, tens of them, and so on."""
     from matplotlib.ticker import MaxNLocator
 
-    axis.set_major_locator(MaxNLocator(nbins=9, integer=True, min_n_ticks=1))
+    axis.set_major_locator(MaxNLocator(nbins=9, steps=(1, 2, 5, 10), integer=True, min_n_ticks=1))
 
 
 def plain_decades(axis: Any) -> None:
