@@ -283,6 +283,20 @@ def test_the_growth_of_many_areas_shows_the_largest_and_the_rest_together(drawn:
     assert largest.max() - 63 * 100 / 600 == pytest.approx(100 * 300 / 600)
 
 
+@pytest.mark.parametrize("counts", [[(6, 4)], [(10, 0), (6, 4)]])
+def test_every_epoch_shows_in_the_growth_the_last_too(
+    counts: list[tuple[int, int]], drawn: list[Any], tmp_path: Path
+) -> None:
+    rows = [{"epoch": epoch, "area_counts": [one], "tension": [0.5]} for epoch, one in enumerate(counts, 1)]
+    figures.growth(tmp_path / "a.png", rows)
+    above, below = drawn[0].axes
+    first, second = above.collections
+    last = len(counts)
+    for band, share in ((first, 30), (second, 80)):
+        assert any(path.contains_point((last, share)) for path in band.get_paths())
+    assert above.get_xlim() == below.get_xlim() == (0.5, last + 0.5)
+
+
 def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(BrodmannError, match=r"pip install 'brodmann\[figures\]'"):

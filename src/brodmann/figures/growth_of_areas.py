@@ -34,6 +34,7 @@ def growth(path: str | Path, history: Sequence[Mapping[str, Any]], *, panels: in
     history = [row for row in history if "tension" in row]
     require(history, "an epoch in which areas could grow")
     epochs, count = [row["epoch"] for row in history], len(history[0]["tension"])
+    edges = [epochs[0] - 0.5, *(epoch + 0.5 for epoch in epochs)]  # every epoch is as wide as the others, the last too
     shown = evenly(count, max(1, panels))
     figure = new_figure(1.0 + 3.4 * len(shown), 3.9)
     grid = figure.add_gridspec(2, len(shown), height_ratios=(1.5, 1.0))
@@ -48,7 +49,8 @@ def growth(path: str | Path, history: Sequence[Mapping[str, Any]], *, panels: in
         ]
         if others is not None:
             used, colours = [*used, others], [*colours, GREY]
-        above.stackplot(epochs, *used, colors=colours, edgecolor="white", linewidth=0.8, step="post")
+        bands = [torch.cat([band, band[-1:]]) for band in used]
+        above.stackplot(edges, *bands, colors=colours, edgecolor="white", linewidth=0.8, step="post")
         above.set_ylim(0, 100)
         below = figure.add_subplot(grid[1, column], sharex=above)
         below.axhline(1.0, color=GREY, linewidth=0.9, linestyle="--")
@@ -66,8 +68,7 @@ def growth(path: str | Path, history: Sequence[Mapping[str, Any]], *, panels: in
         several = f"{grown} areas in use" if history[0].get("began") else f"1 area grew to {grown} in use"
         title(above, where + (several if grown > 1 else "one area"))
         whole_numbers(below.xaxis)
-        if len(epochs) > 1:
-            above.set_xlim(epochs[0], epochs[-1])
+        above.set_xlim(edges[0], edges[-1])
     write_figure(path, figure)
 
 
