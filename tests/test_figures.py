@@ -213,6 +213,15 @@ def test_rows_of_classes_add_up_and_areas_are_ordered_by_main_class(tmp_path: Pa
     assert shares.tolist() == [[100, 0, 0], [0, 100, 0], [0, pytest.approx(100 / 3), pytest.approx(200 / 3)]]
 
 
+def test_classes_are_seen_where_each_spreads_over_many_areas(tmp_path: Path, drawn: list[Any]) -> None:
+    of = target(3)
+    spread = {"layers.0": of * 100 + torch.arange(300) // 3, "layers.1": of * 100 + torch.arange(300) // 6}
+    figures.areas_by_class(tmp_path / "a.png", spread, of)
+    few, more = (panel.images[0] for panel in drawn[0].axes[:2])
+    assert few.norm(few.get_array()).max() == pytest.approx(0.5)
+    assert more.norm(more.get_array()).max() == 1.0
+
+
 def test_rows_of_a_sample_have_its_class_or_one_each(tmp_path: Path, drawn: list[Any]) -> None:
     area = torch.tensor([[0, 0], [1, 0]])  # two rows each
     for of in ([0, 1], [[0, 0], [1, 1]], [[0, 1], [1, 0]]):

@@ -38,6 +38,7 @@ def areas_by_class(
 ) -> None:
     """Draws which classes live in which areas: a row per class, which adds up to 100 %, a column per area in use.
 
+    The darkest colour is the largest share of all, the same in all panels: of many areas each gets little of a class.
     The areas are ordered by the class that fills most of each. Above each layer stands how much its area tells about
     the class: the mutual information of both, and the entropy of the class, in bits, as counted on these samples.
 
@@ -63,6 +64,8 @@ def areas_by_class(
     classes = [str(number) for number in range(int(target.max()) + 1)] if classes is None else classes
     shown = evenly(len(names), max(1, panels))
     tables = [_class_table(choices[names[index]], target, len(classes)) for index in shown]
+    percent = [100.0 * counts / counts.sum(1, keepdim=True).clamp_min(1) for _, counts in tables]
+    largest = max(float(shares.max()) for shares in percent)
     columns = min(len(shown), 2 if len(shown) != 3 else 3)
     lines = math.ceil(len(shown) / columns)
     widest = max(len(order) for order, _ in tables)
@@ -70,10 +73,9 @@ def areas_by_class(
     figure = new_figure(min(12.0, columns * max(2.9, min(5.6, 0.17 * widest + 1.3)) + 0.6), lines * height)
     labels = [_short(name) if can_draw(name) else str(number) for number, name in enumerate(classes)]
     image = None
-    for position, (index, (order, counts)) in enumerate(zip(shown, tables, strict=True)):
+    for position, (index, (order, counts), shares) in enumerate(zip(shown, tables, percent, strict=True)):
         panel = figure.add_subplot(lines, columns, position + 1)
-        shares = 100.0 * counts / counts.sum(1, keepdim=True).clamp_min(1)
-        image = panel.imshow(shares.numpy(), cmap=MAP, vmin=0.0, vmax=100.0, aspect="auto", interpolation="nearest")
+        image = panel.imshow(shares.numpy(), cmap=MAP, vmin=0.0, vmax=largest, aspect="auto", interpolation="nearest")
         told, entropy = _information(counts)
         label = layer_label(names[index], index, len(names))
         title(panel, f"{label}: {told:.2f} of {entropy:.2f} bits about the class")
