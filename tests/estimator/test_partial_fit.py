@@ -27,6 +27,21 @@ def test_partial_fit_learns_from_a_stream() -> None:
         model.partial_fit(x[:2], [7, 7])
 
 
+@pytest.mark.filterwarnings("error")
+def test_few_samples_of_many_known_classes_are_no_regression() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(30, 3)), np.arange(30)
+    model = SALClassifier(width=4, areas=1, random_state=0).partial_fit(x, y, classes=range(100))
+    model.partial_fit(x, y.astype(object))
+    for wrong in (y + 0.5, np.array([*y[1:], None], dtype=object)):
+        with pytest.raises(BrodmannError, match=r"Unknown class (0.5|None): name all classes"):
+            model.partial_fit(x, wrong)
+    with pytest.raises(UserWarning, match="could represent a regression problem"):
+        SALClassifier(width=4, areas=1).fit(x, y)
+    with pytest.raises(ValueError, match="Unknown label type: continuous"):
+        SALClassifier(width=4, areas=1).partial_fit(x, y + 0.5)
+
+
 def test_a_stream_of_new_classes_is_learned_by_partial_fit_without_settings() -> None:
     x, y = load_digits(return_X_y=True)
     train, test, of_train, of_test = train_test_split(x, y, random_state=0)

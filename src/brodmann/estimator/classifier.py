@@ -139,8 +139,11 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         self.multilabel_ = targets.ndim == 2
         if self.multilabel_:
             self.classes_ = np.arange(targets.shape[1])
+        elif classes is None:
+            check_classification_targets(targets)  # also warns of many classes: they may be real values
+            self.classes_ = unique_labels(targets)
         else:
-            self.classes_ = unique_labels(targets if classes is None else classes)
+            self.classes_ = unique_labels(classes)
 
     def _check_fits(self, targets: Array, classes: ArrayLike | None, *, first: bool) -> None:
         """Raises unless targets of a call of `partial_fit`, and the classes that it names, are those of the first."""
@@ -153,8 +156,9 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         if (targets.ndim == 2) != self.multilabel_ or targets.shape[1:] not in ((), (len(known),)):
             form = f"(samples, {len(known)})" if self.multilabel_ else "(samples,)"
             raise BrodmannError(f"Expected y of shape {form}, as in the first call, got {targets.shape}.")
-        unknown = np.setdiff1d(targets, known)
-        if len(unknown) and not self.multilabel_:
+        names = set(known.tolist())
+        unknown = [] if self.multilabel_ else [label for label in targets.tolist() if label not in names]
+        if unknown:
             raise BrodmannError(f"Unknown class {unknown[0]}: name all classes with classes=... at the first call.")
 
     def _loss(self) -> Loss:
@@ -176,7 +180,6 @@ def _classes_or_indicators(y: Any) -> Array:
     """Returns classes (samples,), or an indicator matrix (samples, labels); a single column is one of classes."""
     if y.ndim == 2 and y.shape[1] == 1 and not hasattr(y, "toarray"):
         y = column_or_1d(y, warn=True)
-    check_classification_targets(y)
     targets: Array = y.toarray() if hasattr(y, "toarray") else y
     if targets.ndim == 2 and not np.isin(targets, (0, 1)).all():
         raise BrodmannError(
