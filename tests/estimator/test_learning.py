@@ -91,6 +91,16 @@ def test_indicator_matrices_stop_early_and_come_in_parts() -> None:
         SALClassifier().fit(x, np.stack([y, y], 1))
 
 
+@pytest.mark.parametrize("act", ["fit", "partial_fit"])
+def test_a_regressor_takes_no_sparse_targets(act: str) -> None:
+    x, y = load_wine(return_X_y=True)
+    for model in (SALRegressor(epochs=1), SALRegressor(epochs=1).fit(x, y)):
+        with pytest.raises(
+            BrodmannError, match=r"Expected a dense y, got a sparse matrix: make it dense with .toarray"
+        ):
+            getattr(model, act)(x, csr_array(y[:, None]))
+
+
 def test_samples_are_predicted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = load_wine(return_X_y=True)
     model = SALClassifier(epochs=2, random_state=0).fit(x, y)

@@ -9,7 +9,6 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
 from sklearn.utils import column_or_1d
-from sklearn.utils.multiclass import type_of_target
 
 from ..errors import BrodmannError, warn
 from ..losses import MeanSquaredError
@@ -38,12 +37,12 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
 
         Args:
             X: (samples, features), dense.
-            y: (samples,) or (samples, targets).
+            y: (samples,) or (samples, targets), dense.
             sample_weight: (samples,), not negative, or None. Weights count within a batch and from batch to batch; with
                 ``"rls"`` a sample of weight w counts as w samples.
 
         Raises:
-            BrodmannError: A setting is out of range or unknown.
+            BrodmannError: A setting is out of range or unknown, or the targets are sparse.
         """
         x, y = self._validated(X, y, multi_output=True, y_numeric=True)
         samples = Samples.of(x, self._begin(x, y), sample_weight, counts=self._recursive)
@@ -58,7 +57,7 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
         first = not hasattr(self, "network_")
         x, y = self._validated(X, y, reset=first, multi_output=True, y_numeric=True)
         schedule = self._schedule()
-        targets = self._begin(x, y) if first else np.asarray(y, dtype=np.float64).reshape(len(x), -1)
+        targets = self._begin(x, y) if first else _real(y).reshape(len(x), -1)
         samples = Samples.of(x, targets, sample_weight, counts=self._recursive)
         if first:
             self._target_scaler.fit(samples.y, sample_weight=samples.weight)
@@ -87,13 +86,7 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
         return values[:, 0] if self._one_target else values
 
     def _begin(self, x: Array, y: Any) -> Array:
-        targets: Array = np.asarray(y, dtype=np.float64)
-        with np.errstate(invalid="ignore"):  # it asks whether they are whole numbers, which large ones need not fit
-            kind = type_of_target(targets)
-        if kind == "unknown":
-            raise BrodmannError(
-                f"Expected real targets of shape (samples,) or (samples, targets), got {targets.shape}."
-            )
+        targets = _real(y)
         if targets.ndim == 2 and targets.shape[1] == 1:
             targets = column_or_1d(targets, warn=True)
         self._one_target = targets.ndim == 1
@@ -108,3 +101,11 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
         if not (np.isfinite(self._target_scaler.scale_).all() and torch.isfinite(scaled).all()):
             raise BrodmannError("Expected targets that float32 can hold, got larger ones: scale them down.")
         return scaled
+
+
+def _real(y: Any) -> Array:
+    """Returns targets in float64, (samples,) or (samples, targets)."""
+    if hasattr(y, "toarray"):
+        raise BrodmannError("Expected a dense y, got a sparse matrix: make it dense with .toarray().")
+    targets: Array = np.asarray(y, dtype=np.float64)
+    return targets
