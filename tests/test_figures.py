@@ -189,6 +189,15 @@ def test_bars_and_map_hold_the_shares(tmp_path: Path, drawn: list[Any]) -> None:
     assert [text.get_text() for text in drawn[1].axes[1].texts] == [f"{row.effective:.1f}" for row in rows]
 
 
+def test_routers_are_counted_as_routers_for_not_every_layer_has_one(tmp_path: Path, drawn: list[Any]) -> None:
+    areas = {f"blocks.{index}.mlp": torch.arange(6) % 2 for index in (2, 5)}
+    figures.area_usage(tmp_path / "a.png", [AreaUsage(name, (3, 3), math.log(2), 2.0, 0) for name in areas])
+    figures.areas_by_class(tmp_path / "b.png", areas, torch.arange(6) % 3)
+    for figure in drawn:
+        titles = [panel.get_title(loc="left") for panel in figure.axes[:2]]
+        assert [text.partition(":")[0] for text in titles] == ["router 1", "router 2"]
+
+
 def test_many_areas_are_one_outline_with_the_highest_bars(tmp_path: Path, drawn: list[Any]) -> None:
     """A patch for each of a million areas would take an hour."""
     for areas in (100, 5000):

@@ -25,7 +25,7 @@ from .drawing import (
     title,
     write_figure,
 )
-from .use_of_areas import layer_label
+from .use_of_areas import router_label
 
 
 def areas_by_class(
@@ -39,22 +39,22 @@ def areas_by_class(
     """Draws which classes live in which areas: a row per class, which adds up to 100 %, a column per area in use.
 
     The darkest colour is the largest share of all, the same in all panels: of many areas each gets little of a class.
-    The areas are ordered by the class that fills most of each. Above each layer stands how much its area tells about
+    The areas are ordered by the class that fills most of each. Above each router stands how much its area tells about
     the class: the mutual information of both, and the entropy of the class, in bits, as counted on these samples.
 
     Args:
         path: File to write, ``.png``, ``.svg`` or ``.pdf``; PNG if it has no ending.
-        choices: Area of every sample by layer, (samples,), or of its rows, (samples, rows), from input to output, see
+        choices: Area of every sample by router, (samples,), or of its rows, (samples, rows), from input to output, see
             `brodmann.telemetry.area_choices`.
         target: Class of every sample, (samples,) int64, or of every row, (samples, rows).
         classes: Names of the classes. Default their numbers, which also stand for names in letters that the font lacks.
-        panels: Largest number of layers to draw; of more, evenly spaced ones, the first and the last included. Default
+        panels: Largest number of routers to draw; of more, evenly spaced ones, the first and the last included. Default
             4.
 
     Raises:
-        BrodmannError: There is no routed layer, sizes differ, or matplotlib is missing.
+        BrodmannError: There is no router, sizes differ, or matplotlib is missing.
     """
-    require(choices, "a routed layer")
+    require(choices, "a router")
     names = list(choices)
     check_tensors(target=target)
     if target.numel() == 0 or target.is_floating_point():
@@ -77,7 +77,7 @@ def areas_by_class(
         panel = figure.add_subplot(lines, columns, position + 1)
         image = panel.imshow(shares.numpy(), cmap=MAP, vmin=0.0, vmax=largest, aspect="auto", interpolation="nearest")
         told, entropy = _information(counts)
-        label = layer_label(names[index], index, len(names))
+        label = router_label(names[index], index, len(names))
         title(panel, f"{label}: {told:.2f} of {entropy:.2f} bits about the class")
         last = position + columns >= len(shown)
         tidy(panel, "area in use" if last else "", "class" if position % columns == 0 else "", grid=False)

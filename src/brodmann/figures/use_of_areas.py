@@ -12,24 +12,24 @@ from ..telemetry import AreaUsage
 from .drawing import COLOURS, GREY, INK, MAP, new_figure, require, tidy, tidy_bar, title, whole_numbers, write_figure
 
 BARS = 3
-"""Largest number of layers whose use of areas is drawn as bars; more are a heat map."""
+"""Largest number of routers whose areas are drawn as bars; more are a heat map."""
 COLUMNS = 2048
 """Largest number of bars, more than a panel has pixels."""
 
 
 def area_usage(path: str | Path, rows: Sequence[AreaUsage]) -> None:
-    """Draws the share of the samples that each area got, for each routed layer, with the effective areas.
+    """Draws the share of the samples that each area got, for each router, with the effective areas.
 
-    Up to three layers are bars, more are a heat map of layers by areas.
+    Up to three routers are bars, more are a heat map of routers by areas.
 
     Args:
         path: File to write, ``.png``, ``.svg`` or ``.pdf``; PNG if it has no ending.
         rows: From input to output, see `brodmann.telemetry.area_usage`.
 
     Raises:
-        BrodmannError: There is no routed layer, or matplotlib is missing.
+        BrodmannError: There is no router, or matplotlib is missing.
     """
-    require(rows, "a routed layer")
+    require(rows, "a router")
     if len(rows) <= BARS:
         _usage_bars(path, rows)
     else:
@@ -51,7 +51,7 @@ def _usage_bars(path: str | Path, rows: Sequence[AreaUsage]) -> None:
         panel.grid(visible=False, axis="x")
         panel.set_xlim(-0.6, areas - 0.4)
         whole_numbers(panel.xaxis)
-        label = layer_label(row.layer, index, len(rows))
+        label = router_label(row.layer, index, len(rows))
         title(panel, f"{label}: {row.effective:.1f} effective areas of {areas}")
         if row.dead:
             title(panel, f"{row.dead} never chosen", side="right", colour=GREY)
@@ -68,8 +68,8 @@ def _usage_map(path: str | Path, rows: Sequence[AreaUsage]) -> None:
         shares[index, : len(row.counts)] = torch.tensor(_shares(row))
     extent = (-0.5, areas - 0.5, len(rows) + 0.5, 0.5)
     image = panel.imshow(shares.numpy(), cmap=MAP, vmin=0.0, aspect="auto", interpolation="nearest", extent=extent)
-    panel.set_facecolor("#E6E6E6")  # shows where a layer has fewer areas than another
-    tidy(panel, "area", "routed layer, from input to output", grid=False)
+    panel.set_facecolor("#E6E6E6")  # shows where a router has fewer areas than another
+    tidy(panel, "area", "router, from input to output", grid=False)
     whole_numbers(panel.xaxis)
     whole_numbers(panel.yaxis)
     beside = figure.add_subplot(grid[0, 1], sharey=panel)
@@ -102,8 +102,8 @@ def _shares(row: AreaUsage) -> list[float]:
     return [100.0 * count / total for count in row.counts]
 
 
-def layer_label(name: str, index: int, layers: int) -> str:
-    """Returns what a layer is called above its panel: by its place, or the whole network if one router serves it."""
+def router_label(name: str, index: int, routers: int) -> str:
+    """Returns what a router is called above its panel: by its place among routers, since not every layer has one."""
     if name == "router":
         return "whole network"
-    return f"layer {index + 1}" if layers <= BARS else f"layer {index + 1} of {layers}"
+    return f"router {index + 1}" if routers <= BARS else f"router {index + 1} of {routers}"
