@@ -78,6 +78,11 @@ def names(classes: int, length: int = 1) -> list[str]:
     return [f"{'class ' * length}{index}" for index in range(classes)]
 
 
+def long_names(layers: int) -> list[dict[str, Any]]:
+    cosines = {f"body.nodes.encoder_layers_{layer}_self_attn_out_proj": 0.5 for layer in range(layers)}
+    return [{"epoch": 1, "alignment": cosines}]
+
+
 CASES: dict[str, Draw] = {
     "curves": lambda p: figures.learning_curves(p, history(20)),
     "curves, one epoch": lambda p: figures.learning_curves(p, history(1)),
@@ -110,6 +115,8 @@ CASES: dict[str, Draw] = {
     "alignment by epoch": lambda p: figures.alignment_by_epoch(p, alignments(9, 4)),
     "alignment by epoch, deep": lambda p: figures.alignment_by_epoch(p, alignments(60, 128)),
     "alignment by epoch, errors alone": lambda p: figures.alignment_by_epoch(p, alignments(1, 1, weights=False)),
+    "alignment by epoch, long names": lambda p: figures.alignment_by_epoch(p, long_names(6)),
+    "alignment by epoch, many long names": lambda p: figures.alignment_by_epoch(p, long_names(9)),
     "alignment, vanished": lambda p: figures.alignment(p, [Alignment("layers.0", 0.0, 0.0, 0.0)]),
 }
 
@@ -172,7 +179,7 @@ def test_layers_of_any_name_are_named_in_the_legend(layers: int, tmp_path: Path,
     cosines = {f"_part${layer}$": 0.5 for layer in range(layers)}
     figures.alignment_by_epoch(tmp_path / "a.png", [{"epoch": 1, "alignment": cosines, "weight_alignment": cosines}])
     texts = [text.get_text() for text in drawn[0].legends[0].get_texts()]
-    assert texts == [r"_part\$0\$", r"_part\$1\$" if layers == 2 else r"_part\$11\$, and layers between"]
+    assert texts == [r"_part\$0\$", *([r"_part\$1\$"] if layers == 2 else ["layers between", r"_part\$11\$"])]
 
 
 def test_bars_and_map_hold_the_shares(tmp_path: Path, drawn: list[Any]) -> None:

@@ -106,6 +106,7 @@ def alignment_by_epoch(path: str | Path, history: Sequence[Mapping[str, Any]]) -
     panels[0].set_ylim(min(low, -0.05), max(high, 1.05))
     handles, labels = list(lines.values()), list(lines)
     if not few:
-        handles, labels = [handles[0], handles[-1]], [labels[0], f"{labels[-1]}, and layers between"]
-    legend_below(figure, handles, labels)
+        handles = [handles[0], handles[len(handles) // 2], handles[-1]]
+        labels = [labels[0], "layers between", labels[-1]]
+    legend_below(figure, handles, labels, 2 if few else 3)
     write_figure(path, figure)

@@ -88,11 +88,14 @@ def title(panel: Any, text: str, *, side: str = "left", colour: str = INK) -> No
 
 
 def legend_below(figure: Any, handles: Iterable[Any], labels: Iterable[str], columns: int = 2, **style: Any) -> None:
-    """Names lines in columns below all panels."""
+    """Names lines below all panels, in this many columns, or in fewer if they would be wider than the figure."""
     common = {"fontsize": 7.5, "frameon": False, "labelcolor": INK}
-    figure.legend(
-        list(handles), list(map(literal, labels)), loc="outside lower center", ncols=columns, **common | style
-    )
+    named = list(handles), list(map(literal, labels))
+    for count in range(columns, 0, -1):
+        legend = figure.legend(*named, loc="outside lower center", ncols=count, **common | style)
+        if count == 1 or legend.get_window_extent(figure.canvas.get_renderer()).width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def tidy_bar(bar: Any, label: str) -> None:
