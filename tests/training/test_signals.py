@@ -53,7 +53,7 @@ def test_a_run_goes_on_after_a_signal() -> None:
 
 
 INTERRUPTED = """
-import multiprocessing, os, signal, sys
+import multiprocessing, os, signal, sys, time
 import torch
 from brodmann import Network, mlp
 from brodmann.training import Interrupted, Schedule, Trainer
@@ -65,6 +65,7 @@ class Stopping(torch.utils.data.Dataset):
     def __getitem__(self, row):
         if row == 5:
             os.killpg(0, getattr(signal, sys.argv[2]))  # training and workers get it
+            time.sleep(0.5)  # the training notes it before it has the batch, even if another of its threads got it
         return torch.randn(5), row % 3
 
 if __name__ == "__main__":
@@ -78,19 +79,65 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(("name", "steps"), [("SIGINT", 1), ("SIGTERM", 0)])  # the second ends the workers
-def test_a_signal_to_all_processes_is_the_trainings(tmp_path: Path, name: str, steps: int) -> None:
-    (tmp_path / "script.py").write_text(INTERRUPTED, encoding="utf-8")
+def _said(script: str, folder: Path, *arguments: str) -> tuple[str, str, int]:
+    """Runs a script in processes of its own, which may signal all of them; returns what it said, and how it ended."""
+    (folder / "script.py").write_text(script, encoding="utf-8")
     run = subprocess.run(
-        [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "run"), name],
+        [sys.executable, str(folder / "script.py"), str(folder / "run"), *arguments],
         capture_output=True,
         text=True,
         start_new_session=True,
         timeout=120,
         check=False,
     )
-    assert (run.stdout, run.stderr, run.returncode) == (f"interrupted after {steps}\n", "", 0)
+    return run.stdout, run.stderr, run.returncode
+
+
+@pytest.mark.parametrize(("name", "steps"), [("SIGINT", 1), ("SIGTERM", 0)])  # the second ends the workers
+def test_a_signal_to_all_processes_is_the_trainings(tmp_path: Path, name: str, steps: int) -> None:
+    assert _said(INTERRUPTED, tmp_path, name) == (f"interrupted after {steps}\n", "", 0)
     assert checkpoint_names(tmp_path / "run")
+
+
+TERMINATED = """
+import multiprocessing, os, signal, sys, time
+import torch
+from brodmann import Network, mlp
+from brodmann.training import Callback, Interrupted, Schedule, Trainer
+
+class Ahead(torch.utils.data.Dataset):
+    made = 0
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, row):
+        self.made += 1
+        if self.made == 5:  # of the second batch, while the training is busy with the first
+            time.sleep(1.0)
+            os.killpg(0, signal.SIGTERM)
+        return torch.randn(5), row % 3
+
+class Busy(Callback):
+    def on_step(self, trainer, loss):
+        (worker,) = multiprocessing.active_children()
+        worker.join(60)
+        time.sleep(0.1)  # for the handler of SIGCHLD
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method("spawn")
+    network, schedule = Network(mlp(5, 3)), Schedule(batch_size=4)
+    trainer = Trainer(network, Ahead(), None, schedule, folder=sys.argv[1], callbacks=[Busy()], workers=1)
+    try:
+        trainer.run()
+    except Interrupted:
+        print("interrupted after", trainer.progress.step)
+"""
+
+
+def test_a_worker_that_dies_while_a_step_is_made_does_not_fail_it(tmp_path: Path) -> None:
+    assert _said(TERMINATED, tmp_path) == ("interrupted after 1\n", "", 0)
+    assert checkpoint_names(tmp_path / "run") == ["checkpoint-000000001"]
 
 
 def test_a_training_that_waits_for_another_can_be_interrupted() -> None:

@@ -6,6 +6,7 @@ import hashlib
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +19,7 @@ from ..checks import all_finite, check_weights, check_whole
 from ..errors import BrodmannError
 from ..generators import drawing_by
 from ..several import Several, check_pairs, check_several, of_each, parts_in, rows_of, sample_count
+from .workers import batches_of
 
 Batch = tuple[Several, Several, Tensor | None]
 """Samples, targets, weights of samples or None, (batch, ...) each."""
@@ -143,8 +145,9 @@ class OfDataset(Samples):
             worker_init_fn=_leave_interrupts,
             generator=torch.Generator(),  # otherwise it would draw from that of the training
         )
-        for made in loader:
-            yield self._placed(made)
+        with closing(batches_of(loader)) as batches:
+            for made in batches:
+                yield self._placed(made)
 
     def _placed(self, made: Any) -> Batch:
         if isinstance(made, BrodmannError):

@@ -38,29 +38,29 @@ class Waiting:
 
 @contextmanager
 def waiting_signals() -> Iterator[Waiting]:
-    """Notes SIGINT and SIGTERM instead of letting them act, see `_handled`."""
+    """Notes SIGINT and SIGTERM instead of letting them act, see `handled`."""
     waiting = Waiting()
 
     def note(number: int, _: FrameType | None) -> None:
         waiting.number = number
 
-    with _handled(note, signal.SIGINT, signal.SIGTERM):
+    with handled(note, signal.SIGINT, signal.SIGTERM):
         yield waiting
 
 
 @contextmanager
 def interrupting_sigterm() -> Iterator[None]:
-    """Lets SIGTERM raise `Interrupted` at once, as SIGINT raises KeyboardInterrupt, see `_handled`."""
+    """Lets SIGTERM raise `Interrupted` at once, as SIGINT raises KeyboardInterrupt, see `handled`."""
 
     def stop(number: int, _: FrameType | None) -> None:
         raise Interrupted(number)
 
-    with _handled(stop, signal.SIGTERM):
+    with handled(stop, signal.SIGTERM):
         yield
 
 
 @contextmanager
-def _handled(handler: Callable[[int, FrameType | None], None], *numbers: int) -> Iterator[None]:
+def handled(handler: Callable[[int, FrameType | None], None], *numbers: int) -> Iterator[None]:
     """Lets signals call a handler, unless they are ignored. Only the main thread can; in others nothing changes."""
     if threading.current_thread() is not threading.main_thread():
         yield
