@@ -29,6 +29,7 @@ from .adjustable import routers
 from .agreement import DONE, Agreement, Report, shares_of
 from .body_with_loss import check_alone
 from .network import Network
+from .parts import Parts
 from .wrapper import Wrapper
 
 BATCHES = ("whole", "own")
@@ -80,18 +81,30 @@ class Parallel(Wrapper):
         super().__init__(network)
         if batches not in BATCHES:
             raise BrodmannError(f"Expected batches to be one of {', '.join(BATCHES)}, got {batches!r}.")
-        for name, part in network.body.named_modules():
-            _check_part(name, part)
         self.processes, self._whole = Processes(group), batches == "whole"
-        self._layers = [part for part in network.body.modules() if isinstance(part, Layer)]
-        self._routers = [router for _, router in routers(network)]
-        self._slabs = [part for part in network.body.modules() if isinstance(part, Slab)]
-        self._own_path = any(isinstance(part, Feedback) and not is_ours(part) for part in network.body.modules())
-        self._recurrent = any(isinstance(part, Recurrent) for part in network.body.modules())
         self._steps = 0  # by a user-defined loss
         self._described: tuple[Any, str] | None = None  # the loss of the last step
         self._ruled: tuple[list[UpdateRule], int] | None = None  # the rules of the last step
         self.copy_first()
+
+    def _look(self) -> None:
+        """Looks for the parts of the network that steps ask; raises if one of them cannot learn so."""
+        parts = dict(self.network.body.named_modules())
+        for name, part in parts.items():
+            _check_part(name, part)
+        self._parts = Parts(parts.values())
+        self._layers = [part for part in parts.values() if isinstance(part, Layer)]
+        self._routers = [router for _, router in routers(self.network)]
+        self._slabs = [part for part in parts.values() if isinstance(part, Slab)]
+        self._own_path = any(isinstance(part, Feedback) and not is_ours(part) for part in parts.values())
+        self._recurrent = any(isinstance(part, Recurrent) for part in parts.values())
+
+    def _check_parts(self) -> None:
+        if not self._parts.are_same():
+            raise BrodmannError(
+                "A part of the network was put in another's place, with weights that differ from process to process: "
+                "call copy_first() in all processes after such a change."
+            )
 
     def _step(
         self,
@@ -109,6 +122,7 @@ class Parallel(Wrapper):
         try:
             check_batch(x, target, weight)
             check_alone(x)
+            self._check_parts()
             if self._whole:
                 self._check_size(sample_count(x))
                 self._check_loss(x, target, weight)
@@ -162,11 +176,14 @@ class Parallel(Wrapper):
             )
 
     def copy_first(self) -> None:
-        """Takes over the state of the first process's network; after a change there, all processes call it together.
+        """Takes over the state of the first process's network.
+
+        All processes call it together after a change there, or once all have put another layer in the place of one.
 
         Raises:
-            BrodmannError: The networks differ in more than numbers.
+            BrodmannError: The networks differ in more than numbers, or hold what cannot learn so, see `Parallel`.
         """
+        self._look()
         state, processes = self.network.learning_state(), self.processes
         forms = processes.from_first({name: (tuple(part.shape), part.dtype) for name, part in state.items()})
         device = next((part.device for part in state.values()), None)

@@ -13,6 +13,7 @@ from torch.nn.modules import module as modules_of_torch
 
 from ..origin import is_ours
 from .contents import attributes_of, everything_in
+from .parts import Parts
 
 
 class Unchanged:
@@ -28,7 +29,7 @@ class Unchanged:
                 names.discard("lr")  # steps may be made at any rate
         self._threads = torch.get_num_threads()
         self._settings = [_read(table, names) for table, names in settings]
-        self._parts = [(part._modules, tuple(part._modules.values())) for part in parts if part._modules]
+        self._parts = Parts(parts)
         self._hooks = [table for part in parts for table in _hooks_of(part)]
         tables: list[dict[str, Any]] = [table for part in parts for table in (part._parameters, part._buffers)]
         self._tensors = [(table, name) for table in tables for name in table if table[name] is not None]
@@ -42,10 +43,7 @@ class Unchanged:
             for table, count, get, values in self._settings:
                 if len(table) != count or get(table) != values:
                     return False
-            for table, values in self._parts:
-                if tuple(table.values()) != values:
-                    return False
-            return self._now() == self._places
+            return self._parts.are_same() and self._now() == self._places
         except (KeyError, RuntimeError, ValueError):  # something is gone, or cannot be compared
             return False
 

@@ -120,6 +120,23 @@ REFUSED = {
 """What the first process says, and the second."""
 
 
+def another_part() -> str:
+    """Returns what is said once each process has put a layer of its own in another's place; then all go on alike."""
+    (x, y, _), network = batch("", 0), Network(BUILT["areas"]())
+    together = Parallel(network)
+    with torch.random.fork_rng():
+        torch.manual_seed(distributed.get_rank())
+        network.body.layers[-1] = AreaLinear(6, 3, areas=4, update=Adam())
+    try:
+        together.learn(x, y)
+    except BrodmannError as error:
+        said = str(error)
+    together.copy_first()
+    together.learn(x, y)
+    together.check_equal()
+    return said
+
+
 def refused_trainer() -> str:
     """Returns what a training of batches of one's own says."""
     x, y, _ = batch("", 0)

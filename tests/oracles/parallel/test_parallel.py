@@ -18,7 +18,7 @@ from torch import distributed, multiprocessing
 from brodmann import BrodmannError, Network, Parallel, mlp
 
 from .own_parts import Noisy, Online, own_layer, own_router
-from .refused import REFUSED, refused, refused_trainer
+from .refused import REFUSED, another_part, refused, refused_trainer
 from .steps import COUNT, EXACT, RANDOM, exact, masks, own_batches, random, traffic, traffic_of_many_rows, trained
 
 
@@ -38,6 +38,7 @@ def run(rank: int, folder: str) -> None:
         "own router of all layers": lambda: own_router({"router": Online, "routing": "network"}),
         "own rule": lambda: own_router({"update": Noisy(), "routing": "network"}),
         "masks": masks,
+        "another part": another_part,
         "trainer": refused_trainer,
         "traffic": lambda: (traffic(2), traffic(64)),
         "traffic of many rows": traffic_of_many_rows,
@@ -100,6 +101,10 @@ def test_routers_and_rules_of_ones_own_move_alike_in_all_processes(found, name):
 
 def test_each_process_draws_masks_of_its_own(found):
     assert min(of_all(found, "masks")) > 0.01
+
+
+def test_a_layer_in_anothers_place_is_not_taken_for_the_same_in_all_processes(found):
+    assert all("was put in another's place" in said for said in of_all(found, "another part"))
 
 
 def test_a_training_needs_whole_batches(found):
