@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from brodmann import AreaLinear, Router, Sequential, mlp
-from brodmann.feedback import Direct, Transpose
+from brodmann.feedback import Direct, FixedRandom, LeastChange, Transpose
 from brodmann.layers import Routed
 from brodmann.routing import Recruiting
 
@@ -37,6 +37,12 @@ CASES: list[tuple[Callable[[], object], str]] = [
         lambda: Router(4, 3, feedback=partial(Direct, outputs=2)),
         "Direct brings errors from the network's output, which say nothing of gates: give the router another feedback, "
         "such as KolenPollack.",
+    ),
+    (
+        lambda: Router(4, 3, learned=False, feedback=partial(LeastChange, path=FixedRandom)),
+        "This LeastChange starts apart from the projection, and as that does not learn (learned=False), the two would "
+        "never align: let it learn, leave the router's feedback out, or give one that starts aligned, such as "
+        "partial(KolenPollack, start='mirrored'), by name 'kolen-pollack-mirrored'.",
     ),
     (
         lambda: AreaLinear(4, 3, router=partial(Router, feedback=Transpose)),

@@ -12,6 +12,7 @@ from torch import nn
 from brodmann import (
     Adam,
     AreaLinear,
+    BrodmannError,
     Convolution,
     Layer,
     Local,
@@ -24,6 +25,7 @@ from brodmann import (
     from_torch,
     mlp,
 )
+from brodmann.builders import FEEDBACKS
 from brodmann.feedback import KolenPollack, Transpose
 from brodmann.mirror import mirror_weights
 
@@ -117,6 +119,23 @@ def test_a_mirror_sets_it() -> None:
         assert path.shared is not None
         given = (part.value.flatten() for part in (router.projection, path.shared))
         assert float(torch.cosine_similarity(*given, dim=0)) > 0.95
+
+
+@pytest.mark.parametrize("path", ["kolen-pollack", "kolen-pollack-noisy", "random"])
+def test_beside_a_fixed_projection_what_would_never_align_with_it_is_refused(path: str) -> None:
+    with pytest.raises(BrodmannError, match="starts apart from the projection, and as that does not learn"):
+        mlp(5, 3, width=6, depth=3, **DOWN | {"router": {"feedback": path, "learned": False}})
+
+
+@pytest.mark.parametrize("path", ["kolen-pollack-mirrored", "kolen-pollack-equal", "transpose", "sign"])
+def test_beside_a_fixed_projection_what_starts_aligned_with_it_sends_its_error(path: str) -> None:
+    torch.manual_seed(0)
+    router = Router(5, 4, learned=False, feedback=FEEDBACKS[path])
+    route = router.route(torch.randn(64, 5))
+    gate_error = torch.randn(64)
+    sent = router.error_below(route, gate_error)
+    true = route.gate_down(gate_error) @ router.projection.value[0]
+    assert float(torch.cosine_similarity(sent.flatten(), true.flatten(), dim=0)) > 0.7
 
 
 def test_a_convolution_adds_it_up_by_patches() -> None:

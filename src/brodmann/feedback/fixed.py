@@ -20,6 +20,7 @@ class FixedRandom(Feedback):
     gradient. This does not matter to Adam; it does to SGD and ``clip``. Source: Lillicrap et al. (2016).
     """
 
+    starts_apart = True
     matrix: Tensor
 
     def __init__(self, shape: Shape) -> None:

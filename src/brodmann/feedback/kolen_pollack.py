@@ -70,6 +70,7 @@ class KolenPollack(Feedback):
         self.noise = noise
         if start not in STARTS:
             raise unknown_name("start", start, STARTS)
+        self.starts_apart = start == "independent"
         matrix = shape.stored(STARTS[start](shape))
         per_area = per_area and (shape.areas > 1 or not shape.shared)  # else the shared part is all there is
         own_only = per_area and not shape.shared

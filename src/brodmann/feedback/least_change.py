@@ -29,7 +29,7 @@ class LeastChange(Feedback):
         """Wraps ``path``, a feedback path or a `functools.partial` of one."""
         super().__init__()
         self.path = build_feedback(path, shape)
-        self.from_output = self.path.from_output
+        self.from_output, self.starts_apart = self.path.from_output, self.path.starts_apart
 
     def error(self, signal: Signal) -> Tensor:
         """See `Feedback.error`."""

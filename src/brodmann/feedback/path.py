@@ -16,6 +16,8 @@ class Feedback(nn.Module, ABC):
 
     from_output: bool = False
     """Whether the error below is made from the error at the network's output, not from the one that arrives."""
+    starts_apart: bool = False
+    """Whether its weights start independently of the forward map, so that only learning aligns the two."""
     reads_rows: bool = True
     """Whether `learn` needs the rows of the signal themselves, not only the sums of their products."""
     _form: tuple[int, int]

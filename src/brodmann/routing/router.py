@@ -106,13 +106,15 @@ class Router(Partitioned):
                 ``certainty``. Default its own.
             feedback: How the error of gates goes down: a class of `brodmann.feedback`, or a `functools.partial` of one,
                 other than those that start at the network's output. For layers with ``gated=True``. It is dropped where
-                nothing below learns, as below one route for a whole network. Default None: it does not go down, which
-                cost 0.01 to 0.03 bits per character in a language model (docs/results.md).
+                nothing below learns, as below one route for a whole network. It moves only if the projection learns;
+                beside a fixed one it must start aligned, as a mirrored one does. Default None: it does not go down,
+                which cost 0.01 to 0.03 bits per character in a language model (docs/results.md).
             update: Rule of the projection. Default plain SGD.
 
         Raises:
             BrodmannError: A size is not a positive whole number, a rate or temperature is out of range, there are fewer
-                cells than areas, the partition is unknown, the rule none, or the feedback none for a router.
+                cells than areas, the partition is unknown, the rule none, or the feedback none for a router, or for one
+                whose projection is fixed.
         """
         super().__init__()
         if partition not in PARTITIONS:
@@ -149,6 +151,13 @@ class Router(Partitioned):
             raise BrodmannError(
                 f"{type(self.feedback).__name__} brings errors from the network's output, which say nothing of gates: "
                 "give the router another feedback, such as KolenPollack."
+            )
+        if self.feedback is not None and self.feedback.starts_apart and not learned:
+            raise BrodmannError(
+                f"This {type(self.feedback).__name__} starts apart from the projection, and as that does not learn "
+                "(learned=False), the two would never align: let it learn, leave the router's feedback out, or give "
+                "one that starts aligned, such as partial(KolenPollack, start='mirrored'), by name "
+                "'kolen-pollack-mirrored'."
             )
 
     @property
