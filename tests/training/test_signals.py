@@ -35,6 +35,17 @@ def test_a_signal_after_the_last_step_still_stops(tmp_path: Path) -> None:
     assert again.run().epoch == 2
 
 
+def test_a_signal_while_callbacks_end_is_not_lost() -> None:
+    class Slow(Callback):
+        def on_end(self, trainer: Trainer) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    trainer = Trainer(network(), blobs(), None, Schedule(epochs=2), callbacks=[Slow()])
+    with pytest.raises(Interrupted, match="stopped by SIGTERM"):
+        trainer.run()
+    assert trainer.progress.epoch == 2
+
+
 def test_an_interruption_goes_from_process_to_process() -> None:
     again = pickle.loads(pickle.dumps(Interrupted(signal.SIGINT)))
     assert (again.number, str(again)) == (signal.SIGINT, "stopped by SIGINT")

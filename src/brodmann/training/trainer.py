@@ -238,6 +238,7 @@ class Trainer:
                 with ExitStack() as ends:  # one that fails keeps no other from ending
                     for callback in reversed(self.callbacks):
                         ends.callback(callback.on_end, self)
+        self._waiting.stop_if_any()  # it came while callbacks ended
         return progress
 
     def _epoch(self) -> None:
