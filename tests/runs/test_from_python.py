@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +18,11 @@ import brodmann
 from brodmann import SGD, BrodmannError, Network
 from brodmann.builders import BUILDERS, mlp
 from brodmann.cli import main
-from brodmann.data import catalogue, load
+from brodmann.data import Dataset, catalogue, load
 from brodmann.losses import LOSSES
 from brodmann.runs import Run, RunOptions, continue_run, start_run
 from brodmann.runs.assembly import build_learner
+from brodmann.runs.loading import load_data
 from brodmann.training import Callback, Trainer
 
 from ..data.sources import Frame
@@ -229,3 +231,24 @@ def test_a_table_that_was_changed_and_looks_as_old_is_read_again(tmp_path: Path)
     os.utime(table, ns=(before.st_atime_ns, before.st_mtime_ns))
     with pytest.raises(BrodmannError, match="has changed since this run began"):
         continue_run(tmp_path / "run")
+
+
+def test_a_table_that_another_thread_reads_meanwhile_is_not_taken_for_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread reads its table while this one looks whether the last one is still intact."""
+    own, other = (RunOptions(dataset=str(tmp_path / name)) for name in ("own.csv", "other.csv"))
+    (tmp_path / "own.csv").write_text("x,y\n" + "".join(f"{row},{row % 2}\n" for row in range(40)))
+    (tmp_path / "other.csv").write_text("x,y\n" + "".join(f"{row},{row % 3}\n" for row in range(60)))
+    first = load_data(own, None)
+
+    def slow(data: Dataset) -> bool:
+        monkeypatch.undo()
+        thread = threading.Thread(target=load_data, args=(other, None))
+        thread.start()
+        thread.join()
+        return data.is_intact()
+
+    monkeypatch.setattr(Dataset, "is_intact", slow)
+    assert load_data(own, None).digest == first.digest
+    assert len(load_data(other, None).x_train) > len(first.x_train)

@@ -34,8 +34,9 @@ def load_data(options: RunOptions, data_dir: str | None, dataset: str | None = N
     state = file.stat()
     same = state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns  # copying may keep the time of the content
     key = file.resolve(), *same, options.target, options.task
-    if _last is not None and _last[0] == key and _last[1].is_intact():
-        data = _last[1]
+    last = _last  # once: another thread may load another table meanwhile
+    if last is not None and last[0] == key and last[1].is_intact():
+        data = last[1]
         own = {part: getattr(data, part).clone() for part in ("x_train", "y_train", "x_test", "y_test")}
         return replace(data, name=name, **own)  # whoever writes into them disturbs nobody
     data = load(name, data_dir, target=options.target, task=options.task)
