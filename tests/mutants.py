@@ -77,7 +77,7 @@ MUTANTS = [
     ("layers/graph.py", "of_node = gathering if name in late else context", "of_node = context", "a layer that each of its places moves"),
     ("layers/graph.py", "several | constants if several", "several if several", "constants that move before those that remember them"),
     ("kernels/groups.py", "self.bounds.new_zeros(self.rows) if self.area is None else self.area", "self.bounds.new_zeros(self.rows) if self.area is None else self.area.sort().values", "rows of several places in the areas of others"),
-    ("network/parts.py", "return self._now() == self._before", "return True", "captured steps through parts that are gone"),
+    ("network/composition.py", "return self._now() == self._before", "return True", "captured steps through parts that are gone"),
     ("network/unchanged.py", "if len(table) != count or get(table) != values:", "if False:", "captured steps by old settings"),
     ("recording/program.py", "others[place] = answer", "pass", "as many groups of rows as when it was recorded"),
     ("recording/program.py", "arguments[place] = value", "pass", "the rate of the step that was recorded"),
@@ -208,7 +208,7 @@ MUTANTS = [
 ]  # fmt: skip
 
 
-CAPTURED = ("recording/", "network/parts.py", "network/unchanged.py", "kernels/fusion.py", "areas/slots.py")
+CAPTURED = ("recording/", "network/composition.py", "network/unchanged.py", "kernels/fusion.py", "areas/slots.py")
 """Files whose faults captured steps show: without compiled kernels there are none."""
 
 

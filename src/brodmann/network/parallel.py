@@ -28,8 +28,8 @@ from ..updates import UpdateRule
 from .adjustable import routers
 from .agreement import DONE, Agreement, Report, shares_of
 from .body_with_loss import check_alone
+from .composition import Composition
 from .network import Network
-from .parts import Parts
 from .wrapper import Wrapper
 
 BATCHES = ("whole", "own")
@@ -92,7 +92,7 @@ class Parallel(Wrapper):
         parts = dict(self.network.body.named_modules())
         for name, part in parts.items():
             _check_part(name, part)
-        self._parts = Parts(parts.values())
+        self._composition = Composition(parts.values())
         self._layers = [part for part in parts.values() if isinstance(part, Layer)]
         self._routers = [router for _, router in routers(self.network)]
         self._slabs = [part for part in parts.values() if isinstance(part, Slab)]
@@ -100,7 +100,7 @@ class Parallel(Wrapper):
         self._recurrent = any(isinstance(part, Recurrent) for part in parts.values())
 
     def _check_parts(self) -> None:
-        if not self._parts.are_same():
+        if not self._composition.are_same():
             raise BrodmannError(
                 "A part of the network was put in another's place, with weights that differ from process to process: "
                 "call copy_first() in all processes after such a change."

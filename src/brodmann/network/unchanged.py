@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn.modules import module as modules_of_torch
 
 from ..origin import is_ours
+from .composition import Composition
 from .contents import attributes_of, everything_in
-from .parts import Parts
 
 
 class Unchanged:
@@ -29,7 +29,7 @@ class Unchanged:
                 names.discard("lr")  # steps may be made at any rate
         self._threads = torch.get_num_threads()
         self._settings = [_read(table, names) for table, names in settings]
-        self._parts = Parts(parts)
+        self._composition = Composition(parts)
         self._hooks = [table for part in parts for table in _hooks_of(part)]
         tables: list[dict[str, Any]] = [table for part in parts for table in (part._parameters, part._buffers)]
         self._tensors = [(table, name) for table in tables for name in table if table[name] is not None]
@@ -43,7 +43,7 @@ class Unchanged:
             for table, count, get, values in self._settings:
                 if len(table) != count or get(table) != values:
                     return False
-            return self._parts.are_same() and self._now() == self._places
+            return self._composition.are_same() and self._now() == self._places
         except (KeyError, RuntimeError, ValueError):  # something is gone, or cannot be compared
             return False
 

@@ -1,4 +1,4 @@
-"""Parts: which modules a network is made of, to notice when one was put in another's place."""
+"""Composition: which modules a network is made of, to notice when one was put in another's place."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from torch import nn
 
 
-class Parts:
+class Composition:
     """What modules hold at one time: the modules inside each of them."""
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
