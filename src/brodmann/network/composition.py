@@ -15,8 +15,8 @@ class Composition:
         self._tables = [part._modules for part in modules if part._modules]
         self._before = self._now()
 
-    def are_same(self) -> bool:
-        """Whether each still holds the very same ones. It is asked in every step."""
+    def is_same(self) -> bool:
+        """Whether each module still holds the very same ones. It is asked in every step."""
         return self._now() == self._before
 
     def _now(self) -> list[tuple[nn.Module | None, ...]]:

@@ -100,7 +100,7 @@ class Parallel(Wrapper):
         self._recurrent = any(isinstance(part, Recurrent) for part in parts.values())
 
     def _check_parts(self) -> None:
-        if not self._composition.are_same():
+        if not self._composition.is_same():
             raise BrodmannError(
                 "A part of the network was put in another's place, with weights that differ from process to process: "
                 "call copy_first() in all processes after such a change."

@@ -43,7 +43,7 @@ class Unchanged:
             for table, count, get, values in self._settings:
                 if len(table) != count or get(table) != values:
                     return False
-            return self._composition.are_same() and self._now() == self._places
+            return self._composition.is_same() and self._now() == self._places
         except (KeyError, RuntimeError, ValueError):  # something is gone, or cannot be compared
             return False
 
