@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,7 @@ def test_the_last_column_is_the_target(
             "has a ';' in every line: separate values with commas, and write decimals with points.",
         ),
         ("1\t2\ta\n" * 9, "has a tab in every line: separate values with commas, and write decimals with points."),
+        (",a,b\n0,2,x\n", "must hold at least five examples of two columns, the last of them the target, separated by"),
         (
             "Unnamed: 0,a,b\n" + "".join(f"{n},2,x\n" for n in range(9)),
             "has no name and numbers the lines, as an index does",
@@ -315,10 +317,31 @@ def test_names_that_are_equal_but_for_blanks_are_none(tmp_path: Path) -> None:
         load(str(path))
 
 
-def test_a_blank_beside_a_quote_is_no_stray_quote(tmp_path: Path) -> None:
+@pytest.mark.parametrize("plain", [0, 1, 9])
+def test_a_blank_beside_a_quote_is_no_stray_quote(tmp_path: Path, plain: int) -> None:
     path = tmp_path / "t.csv"
-    path.write_text('"1" ,"2","x"\n3,4,"y" \n' * 9)
-    assert load(str(path)).classes == ("x", "y")
+    path.write_text("5,6,x\n" * plain + '"1" ,"2","x"\n3,4,"y" \n' * 9)
+    data = load(str(path))
+    assert data.classes == ("x", "y")
+    assert len(data.x_train) + len(data.x_test) == plain + 18
+
+
+def test_a_quote_that_is_never_closed_is_told_wherever_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("a,b,kind\n" + "5,6,x\n" * 9 + '7,8,"y\n' + "7,8,y\n" * 9)
+    with pytest.raises(BrodmannError, match=r"\(unexpected end of data\)\. Look for a stray quote\.$"):
+        load(str(path))
+
+
+def test_memory_holds_the_numbers_and_not_the_text(tmp_path: Path) -> None:
+    """All cells as Python's strings take 15 times the file."""
+    path = write(tmp_path / "t.csv", ["x", "y"] * 2500, columns=20)
+    load(str(path))  # imports what takes memory once
+    tracemalloc.start()
+    load(str(path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 * path.stat().st_size
 
 
 def test_predicting_passes_an_index_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

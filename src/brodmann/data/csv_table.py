@@ -3,41 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import gc
 import math
 import re
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import BrodmannError, MissingDataError, unknown_name
 from .arrays import Array
-from .csv_header import Line, has_header, stripped
+from .csv_header import has_header, stripped
+from .csv_lines import Line, Lines
 from .csv_targets import LARGEST, TASKS, TRUTH, column_targets, is_input, is_number
 from .dataset import Dataset, with_fixed_test_part
-from .directory import first_line
 from .npz import put_there
 
 NAMES_OF_AN_INDEX = ("", "Unnamed: 0")
 """The second is what pandas makes of the first."""
 
 
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Pauses garbage collection, which would search millions of cells for cycles again and again: half the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
-@_uncollected()
 def load_csv(path: Path, name: str, target: str | None = None, task: str | None = None) -> Dataset:
     """Reads a data set from a ``.csv`` table of one example a line.
 
@@ -70,39 +57,34 @@ def load_csv(path: Path, name: str, target: str | None = None, task: str | None 
     if not path.is_file():
         raise MissingDataError(f"Data set '{name}' was expected at {path}; no file is there. Check the path.")
     names, lines = read_lines(path, target=target)
-    unnamed = names and names[0] in NAMES_OF_AN_INDEX and len(lines) > 1
-    if unnamed and _is_index([cells[0].strip() for _, cells in lines]):
+    if names and names[0] in NAMES_OF_AN_INDEX and _is_index([cells[0].strip() for _, cells in lines]):
         raise BrodmannError(
             f"The first column of {path} has no name and numbers the lines, as an index does, and the network would "
             "learn from it: leave it out (pandas: to_csv(..., index=False)), or give it a name."
         )
-    width = len(lines[0][1])
-    if width < 2 or len(lines) < 5:
+    width = lines.width
+    if width < 2 or len([*islice(lines, 5)]) < 5:
         raise BrodmannError(
             f"{path} must hold at least five examples of two columns, the last of them the target, separated by "
-            f"commas, got {len(lines)} of {width}. Add what is missing, or divide the examples into parts yourself: "
-            f"{put_there(path.with_suffix('.npz'))}"
+            f"commas, got {sum(1 for _ in lines)} of {width}. Add what is missing, or divide the examples into parts "
+            f"yourself: {put_there(path.with_suffix('.npz'))}"
         )
     if target is None:
         learned, where = width - 1, f"the last column of {path}"
     else:
         learned, where = _column(target, names, path), f"column '{target}' of {path}"
     places = [place for place in range(width) if place != learned]
-    try:
-        x = numbers_of(lines, path, width, places)
-    except BrodmannError as error:
-        hint = " If the target is not the last column, name it by --target." if names and target is None else ""
-        raise BrodmannError(f"{error}{hint}") from None
+    hint = " If the target is not the last column, name it by --target." if names and target is None else ""
+    x = numbers_of(lines, places, hint)
     # A line break inside a name would look like two answers in the lines of `predict`.
-    y = column_targets([(line, " ".join(cells[learned].split())) for line, cells in lines], where, task)
+    y = column_targets(((line, " ".join(cells[learned].split())) for line, cells in lines), where, task)
     return replace(with_fixed_test_part(name, x, y), columns=names and tuple(names[place] for place in places))
 
 
-@_uncollected()
 def read_lines(
     path: Path, expected: Sequence[str] | None = None, target: str | None = None
-) -> tuple[tuple[str, ...] | None, list[Line]]:
-    """Returns the names of the columns, None if they have none, and the lines below that are not empty.
+) -> tuple[tuple[str, ...] | None, Lines]:
+    """Returns the names of the columns, None if they have none, and the lines below.
 
     Args:
         path: The file.
@@ -113,61 +95,50 @@ def read_lines(
         BrodmannError: The file cannot be read, holds no example, its header has another length, or its first line may
             be one.
     """
-    try:
-        lines = _cells(path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise BrodmannError(
-            f"{path} cannot be read as a table of text ({first_line(error)}). Save it as UTF-8."
-        ) from error
-    except csv.Error as error:
-        raise BrodmannError(
-            f"{path} cannot be read as a table ({first_line(error)}). Look for a stray quote."
-        ) from error
+    lines = Lines(path)
     for separator, said in ((";", "a ';'"), ("\t", "a tab")):
-        if lines and all(any(separator in cell for cell in cells) for _, cells in lines):
+        if lines.width and all(any(separator in cell for cell in cells) for _, cells in lines):
             raise BrodmannError(
                 f"{path} has {said} in every line: separate values with commas, and write decimals with points."
             )
     names = None
-    if lines and has_header(lines, str(path), expected, target):
-        names = tuple(stripped(lines[0][1]))
-        lines = lines[1:]
-        if lines and len(lines[0][1]) != len(names):
-            raise BrodmannError(
-                f"The header of {path} has {len(names)} names, but line {lines[0][0]} has {len(lines[0][1])} values: "
-                "name every column, or none."
-            )
-    if not lines:
+    if lines.width and has_header(lines, expected, target):
+        names = tuple(stripped(next(iter(lines))[1]))
+        lines = Lines(path, skipped=1)
+    line, cells = next(iter(lines), (0, []))
+    if not cells:
         raise BrodmannError(f"{path} must hold at least one example; it is empty. Add a row.")
+    if names and len(cells) != len(names):
+        raise BrodmannError(
+            f"The header of {path} has {len(names)} names, but line {line} has {len(cells)} values: name every column, "
+            "or none."
+        )
     return names, lines
 
 
-def _cells(path: Path, *, strict: bool = True) -> list[Line]:
-    """Returns the cells of each line that is not empty. A quote that is never closed raises a `csv.Error`."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file, strict=strict, skipinitialspace=True)  # or a quote after a blank quotes nothing
-        try:
-            return [(reader.line_num, cells) for cells in reader if len(cells) > 1 or "".join(cells).strip()]
-        except csv.Error as error:
-            if not strict or "unexpected end" in str(error):
-                raise
-    return _cells(path, strict=False)  # the only problem was something beside a quote
-
-
-@_uncollected()
-def numbers_of(lines: Sequence[Line], path: Path, width: int, places: Sequence[int]) -> Array:
+def numbers_of(lines: Lines, places: Sequence[int], hint: str = "") -> Array:
     """Returns the cells of lines at some places as numbers, (lines, places) float64: 1 for true, 0 for false.
 
+    Args:
+        lines: At least one line.
+        places: Which cells of each.
+        hint: What messages about a line end with. Default: nothing.
+
     Raises:
-        BrodmannError: A line does not have ``width`` cells, or one of those is not a number that is finite in float32.
+        BrodmannError: A line is not as long as the first, or one of the cells is not a number that is finite in
+            float32.
     """
-    table = np.empty((len(lines), len(places)))  # a list of lists takes four times the memory
-    for row, line in zip(table, lines, strict=True):
-        row[:] = _numbers_of_line(line, path, width, places)
-    fits = np.abs(table) <= LARGEST  # False for NaN
-    if not fits.all():
-        row, place = np.argwhere(~fits)[0]
-        raise _no_number(lines[row], path, places[place])
+    width, numbers = lines.width, array("d")
+    for line in lines:
+        try:
+            numbers.extend(_numbers_of_line(line, lines.path, width, places))
+        except BrodmannError as error:
+            raise BrodmannError(f"{error}{hint}") from None
+    table = np.frombuffer(numbers).reshape(-1, len(places))
+    if not (table.min() >= -LARGEST and table.max() <= LARGEST):  # NaN is neither
+        row, place = np.argwhere(~(np.abs(table) <= LARGEST))[0]
+        line = next(islice(lines, row, None))
+        raise BrodmannError(f"{_no_number(line, lines.path, places[place])}{hint}")
     return table
 
 
@@ -179,10 +150,11 @@ def _numbers_of_line(line: Line, path: Path, width: int, places: Sequence[int]) 
         )
     row = [cells[place] for place in places]
     if "_" not in "".join(row):  # Python reads 1_0 as 10
-        with contextlib.suppress(ValueError):
-            return list(map(float, row))
-        with contextlib.suppress(ValueError):
-            return [float(TRUTH.get(cell.strip().lower(), cell)) for cell in row]
+        try:
+            return [*map(float, row)]
+        except ValueError:
+            with contextlib.suppress(ValueError):
+                return [float(TRUTH.get(cell.strip().lower(), cell)) for cell in row]
     raise _no_number(line, path, next(place for place in places if not is_input(cells[place])))
 
 
@@ -213,5 +185,5 @@ def _column(target: str, names: tuple[str, ...] | None, path: Path) -> int:
 
 
 def _is_index(cells: Sequence[str]) -> bool:
-    """Whether cells are whole numbers, each occurring once."""
-    return all(re.fullmatch(r"\d+", cell) for cell in cells) and len(set(cells)) == len(cells)
+    """Whether cells are several whole numbers, each occurring once."""
+    return 1 < len(set(cells)) == len(cells) and all(re.fullmatch(r"\d+", cell) for cell in cells)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from array import array
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ LARGEST = float(np.finfo(np.float32).max)
 """Largest number that a table may hold: numbers become float32."""
 
 
-def column_targets(lines: list[tuple[int, str]], where: str, task: str | None) -> NDArray[Any]:
+def column_targets(lines: Iterable[tuple[int, str]], where: str, task: str | None) -> NDArray[Any]:
     """Returns real targets, (n,) float64, or classes, (n,) int64 or text.
 
     Args:
@@ -42,21 +44,26 @@ def column_targets(lines: list[tuple[int, str]], where: str, task: str | None) -
 
 
 class _Column:
-    """Targets of a table, and what tells which kind they are."""
+    """Targets of a table, and what tells which kind they are.
 
-    def __init__(self, lines: list[tuple[int, str]], where: str, task: str | None) -> None:
-        self.lines, self.where, self.task = lines, where, task
-        self.cells = [cell for _, cell in lines]
-        self.words = [(line, cell) for line, cell in lines if not is_number(cell)]
-        self.whole = all(re.fullmatch(r"[+-]?\d+", cell) for cell in self.cells)
-        self.distinct = len(set(self.cells))
+    Attributes:
+        first_lines: Line of each distinct target where it comes first, in the order of the lines.
+        lines_of: For each example, that line of its target.
+    """
+
+    def __init__(self, lines: Iterable[tuple[int, str]], where: str, task: str | None) -> None:
+        self.where, self.task = where, task
+        self.first_lines: dict[str, int] = {}
+        self.lines_of = array("q", (self.first_lines.setdefault(cell, line) for line, cell in lines))
+        self.words = [cell for cell in self.first_lines if not is_number(cell)]
+        self.whole = all(re.fullmatch(r"[+-]?\d+", cell) for cell in self.first_lines)
 
     @property
     def is_real(self) -> bool:
         return self.task == "regression" or (self.task is None and not self.words and not self.whole)
 
     def check_filled(self) -> None:
-        for line, cell in self.lines:
+        for cell, line in self.first_lines.items():
             if cell.lower() in MISSING:
                 raise BrodmannError(
                     f"No target in line {line} of {self.where}, got '{cell}'. Leave out examples without a target; if "
@@ -67,10 +74,10 @@ class _Column:
         """Refuses words among numbers, unless all are to be classes."""
         if not self.words:
             return
-        line, cell = self.words[0]
+        cell, line = self.words[0], self.first_lines[self.words[0]]
         if self.task == "regression":
             raise BrodmannError(f"Expected a number as target in line {line} of {self.where}, got '{cell}'.")
-        if self.task is None and len(self.words) < len(self.cells):
+        if self.task is None and len(self.words) < len(self.first_lines):
             header = (
                 " Line 1 is not taken as a header, since it holds numbers: if it is one, name the target by --target."
             )
@@ -81,23 +88,24 @@ class _Column:
 
     def check_real(self) -> None:
         """Refuses what may be classes, unless the task is named."""
-        repeated = self.task is None and 2 * self.distinct <= len(self.cells)
-        if repeated and all(float(cell).is_integer() for cell in self.cells):
+        repeated = self.task is None and 2 * len(self.first_lines) <= len(self.lines_of)
+        if repeated and all(float(cell).is_integer() for cell in self.first_lines):
             raise BrodmannError(
-                f"The targets in {self.where} are whole numbers written with a point, such as {self.cells[0]}, and may "
-                "be classes or real numbers: name the task, classification or regression."
+                f"The targets in {self.where} are whole numbers written with a point, such as "
+                f"{next(iter(self.first_lines))}, and may be classes or real numbers: name the task, classification or "
+                "regression."
             )
 
     def as_real(self) -> NDArray[Any]:
-        values = np.array([float(cell) for cell in self.cells])
+        values = np.array([float(cell) for cell in self.first_lines])
         if (np.abs(values) > LARGEST).any():
-            line, cell = self.lines[int(np.argmax(np.abs(values) > LARGEST))]
+            cell, line = [*self.first_lines.items()][int(np.argmax(np.abs(values) > LARGEST))]
             raise BrodmannError(f"Expected a target of at most 3.4e38 in line {line} of {self.where}, got '{cell}'.")
-        return values
+        return self._of_each(values)
 
     def check_classes(self) -> None:
         """Refuses too many classes to learn, and a name above them that is taken for one."""
-        words, distinct, count = bool(self.words), self.distinct, len(self.cells)
+        words, distinct, count = bool(self.words), len(self.first_lines), len(self.lines_of)
         if self.task == "classification" and 2 * distinct > count:
             raise BrodmannError(
                 f"The targets in {self.where} are to be classes, but there are {distinct} of them in {count} examples: "
@@ -109,8 +117,8 @@ class _Column:
                 f"are {distinct} of them in {count} examples: name the task, classification"
                 f"{'' if words else ' or regression'}."
             )
-        line, first = self.lines[0]
-        if words and line == 1 and self.cells.count(first) == 1 and distinct > 2:
+        first, line = next(iter(self.first_lines.items()))
+        if words and line == 1 and self.lines_of.count(1) == 1 and distinct > 2:
             raise BrodmannError(
                 f"Line 1 is not taken as a header, since it holds numbers, but its '{first}' occurs nowhere else in "
                 f"{self.where}: use names that are not numbers, name the target by --target, or leave that line out."
@@ -118,9 +126,13 @@ class _Column:
 
     def as_classes(self) -> NDArray[Any]:
         # 0123 is a code, and another one than 123; int64 surely holds 18 digits.
-        if not self.whole or any(len(cell) > 18 or re.fullmatch(r"[+-]?0\d+", cell) for cell in self.cells):
-            return np.array(self.cells)
-        return np.array([int(cell) for cell in self.cells])
+        if not self.whole or any(len(cell) > 18 or re.fullmatch(r"[+-]?0\d+", cell) for cell in self.first_lines):
+            return self._of_each(np.array([*self.first_lines]))
+        return self._of_each(np.array([int(cell) for cell in self.first_lines]))
+
+    def _of_each(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Returns the value of each example, given those of the distinct targets."""
+        return values[np.searchsorted([*self.first_lines.values()], self.lines_of)]
 
 
 def is_number(cell: str) -> bool:

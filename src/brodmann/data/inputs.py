@@ -125,7 +125,7 @@ def _read_npy(path: Path, *_: Any) -> Array:
 def _read_csv(path: Path, columns: Sequence[str] | None, features: int) -> Array:
     """Reads a table; if it and the training data name their columns, those of the training data in their order."""
     names, lines = read_lines(path, columns or ())
-    width = len(lines[0][1])
+    width = lines.width
     places: Sequence[int] | None = places_of(columns, names, str(path))
     if places is None:
         places = range(width)
@@ -133,7 +133,7 @@ def _read_csv(path: Path, columns: Sequence[str] | None, features: int) -> Array
             raise BrodmannError(
                 f"{path} has {width} columns, but the network learned from {features}: leave the targets out."
             )
-    return numbers_of(lines, path, width, places)
+    return numbers_of(lines, places)
 
 
 _READERS: dict[str, Callable[[Path, Sequence[str] | None, int], Array]] = {
