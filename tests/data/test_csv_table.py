@@ -85,12 +85,17 @@ def test_the_last_column_is_the_target(
             "1,2,a\n",
             "must hold at least five examples of two columns, the last of them the target, separated by commas,",
         ),
-        ("1;2;a\n" * 9, "has a ';' in every line: separate values with commas, and write decimals with points."),
+        ("1;2;a\n1;x;b\n" * 5, "must be a finite number, got 'x'. Write numbers only, separated by semicolons."),
+        ("1\t2\ta\n1\tb\n" * 5, "line 2 must have 3 values like the first, got 2. Complete the line."),
+        ("1;2;a\n1,2,b\n" * 5, "separated by commas, semicolons or tabs, got 10 of 1."),
         (
-            "21,5;ok\n22,5;bad\n" * 5,
-            "has a ';' in every line: separate values with commas, and write decimals with points.",
+            "1,234;0.5;a\n" * 9,
+            "holds numbers with a comma, such as '1,234', and with a point, such as '0.5': that may divide decimals or "
+            "thousands. Write decimals with points, and nothing between thousands.",
         ),
-        ("1\t2\ta\n" * 9, "has a tab in every line: separate values with commas, and write decimals with points."),
+        ("1.234;5;0,5\n1.234;5;0,25\n" * 9, "with a comma, such as '0,5', and with a point, such as '1.234': "),
+        ("1\t2\ta\n7\t1,234\tb\n" * 9, "holds numbers with a comma, such as '1,234': that may divide decimals"),
+        ("1.234,5;7;a\n" * 9, "line 1 column 1 must be a finite number, got '1.234,5'."),
         (",a,b\n0,2,x\n", "must hold at least five examples of two columns, the last of them the target, separated by"),
         (
             "Unnamed: 0,a,b\n" + "".join(f"{n},2,x\n" for n in range(9)),
@@ -288,7 +293,7 @@ def test_a_task_says_what_whole_numbers_are(tmp_path: Path) -> None:
     assert real.classes is None
     assert sorted(set(real.y_train[:, 0].tolist())) == [1.0, 2.0, 4.0]
     assert load(str(write(path, ["1.0", "2.5"] * 20)), task="classification").classes == ("1.0", "2.5")
-    with pytest.raises(BrodmannError, match="apply only to tables in .csv files, and 'digits' is not one"):
+    with pytest.raises(BrodmannError, match="apply only to tables of text .*, and 'digits' is not one"):
         load("digits", task="regression")
 
 
@@ -315,6 +320,51 @@ def test_names_that_are_equal_but_for_blanks_are_none(tmp_path: Path) -> None:
     path.write_text("a, a,kind\n" + "1,2,x\n3,4,y\n" * 9)
     with pytest.raises(BrodmannError, match="line 1 column 1 must be a finite number, got 'a'.*or a name twice"):
         load(str(path))
+
+
+TABLE = 'size,"weight, kg",n,kind\n' + '1.5,-2e3,3,"red, or; rose"\n-0.25,7,12,white\n' * 5
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize(
+    ("separator", "name", "comma"),
+    [
+        (";", "t.csv", False),
+        (";", "t.csv", True),
+        ("\t", "t.csv", False),
+        ("\t", "t.TSV", False),
+        (",", "t.tsv", False),
+    ],
+)
+def test_semicolons_and_tabs_separate_too(tmp_path: Path, named: bool, separator: str, name: str, comma: bool) -> None:
+    """Spreadsheets write semicolons where 1,5 is a decimal."""
+    text = TABLE if named else TABLE.split("\n", 1)[1]
+    (tmp_path / "same.csv").write_text(text)
+    written = re.sub(r'"[^"]*"|,', lambda match: separator if match[0] == "," else match[0], text)
+    (tmp_path / name).write_text(written.replace(".", ",") if comma else written)
+    data, same = load(tmp_path / name), load(tmp_path / "same.csv")
+    assert data.digest == same.digest
+    assert data.columns == same.columns
+    assert data.classes == ("red, or; rose", "white")
+    whole = Preprocessing((0.0,) * 3, (1.0,) * 3, grey=False, flat=True, shape=(3,))
+    (tmp_path / name).write_text(separator.join(["1,5" if comma else "1.5", "2", "3"]))
+    assert load_inputs(tmp_path / name, whole, data.columns).tolist() == [[1.5, 2, 3]]
+
+
+def test_decimal_commas_among_targets(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("a;b;price\n" + "1;2;0,5\n3;4;1,25\n" * 5)
+    assert sorted({*load(path).y_train[:, 0].tolist()}) == [0.5, 1.25]
+
+
+@pytest.mark.parametrize("text", ["1,5\t2,5\n1\t2\n", "1,5;2,5\n3.5;2\n"])
+def test_commas_that_may_divide_thousands_are_no_names(tmp_path: Path, text: str) -> None:
+    """Or an answer would be missing in silence."""
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    whole = Preprocessing((0.0,) * 2, (1.0,) * 2, grey=False, flat=True, shape=(2,))
+    with pytest.raises(BrodmannError, match="holds numbers with a comma, such as '1,5'"):
+        load_inputs(path, whole)
 
 
 @pytest.mark.parametrize("plain", [0, 1, 9])

@@ -54,7 +54,8 @@ def test_available_lists_what_is_there_and_what_could_be(tmp_path: Path) -> None
     write_mnist(tmp_path)
     write_npz(tmp_path / "semeion.npz")
     write_npz(tmp_path / "mine.npz")
-    (tmp_path / "table.csv").write_text("0.5,1.5,a\n1,2,b\n" * 5)
+    for name in ("table.csv", "table.tsv"):
+        (tmp_path / name).write_text("0.5,1.5,a\n1,2,b\n" * 5)
     write_table(tmp_path, MIXED, "kind", MIXED_ROWS)
     rows = {row.name: row for row in available(tmp_path)}
     assert len(rows) == len(available(tmp_path))
@@ -65,7 +66,8 @@ def test_available_lists_what_is_there_and_what_could_be(tmp_path: Path) -> None
         str(tmp_path / "cifar-10-batches-py/data_batch_1"),
     )
     assert (rows["semeion"].kind, rows["mine"].where) == ("npz", str(tmp_path / "mine.npz"))
-    assert (rows["table.csv"].kind, rows["table.csv"].where) == ("csv", str(tmp_path / "table.csv"))
+    for kind in ("csv", "tsv"):
+        assert (rows[f"table.{kind}"].kind, rows[f"table.{kind}"].where) == (kind, str(tmp_path / f"table.{kind}"))
     assert (rows["openml:small"].kind, rows["openml:7"].present) == ("openml", True)
     for name, row in rows.items():
         if row.present:

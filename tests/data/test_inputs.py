@@ -92,7 +92,7 @@ def test_test_part_read_as_inputs_equals_the_split(tmp_path: Path) -> None:
         ("a.csv", b"1,2\n3,\n", "line 2 column 2 must be a finite number, got nothing: fill gaps first"),
         ("a.csv", b"?,?\n1,2\n", r"line 1 column 1 must be a finite number, got '\?'"),
         ("a.csv", b"1,2\n1_0,2\n", "line 2 column 1 must be a finite number, got '1_0'"),
-        ("a.csv", b"1;2\n", "has a ';' in every line: separate values with commas"),
+        ("a.csv", b"1;2\n3;x\n", "line 2 column 2 must be a finite number, got 'x'. .* by semicolons"),
         (
             "a.csv",
             b"1:2,1\n",
@@ -110,7 +110,7 @@ def test_test_part_read_as_inputs_equals_the_split(tmp_path: Path) -> None:
             r"cannot be read as a \.npy array of numbers \(it holds objects, or is not a NumPy file\)",
         ),
         ("a.npz", b"text", r"cannot be read as a \.npz archive \(it holds objects, or is not a NumPy file\)"),
-        ("a.txt", b"1,2", r"Unknown kind of input file '\.txt'\..*Choose one of: \.csv, \.npy, \.npz"),
+        ("a.txt", b"1,2", r"Unknown kind of input file '\.txt'\..*Choose one of: \.csv, \.npy, \.npz, \.tsv"),
     ],
 )
 def test_input_files_that_are_wrong(

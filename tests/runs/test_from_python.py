@@ -200,14 +200,15 @@ def test_a_frame_is_read_by_its_names(tmp_path: Path) -> None:
         run.predict(torch.ones(1, 2).to_sparse())
 
 
+@pytest.mark.parametrize(("name", "separator"), [("table.csv", ","), ("table.tsv", "\t")])
 def test_a_table_is_read_once_unless_it_or_its_copy_has_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, separator: str
 ) -> None:
-    table, run, read = tmp_path / "table.csv", tmp_path / "run", []
+    table, run, read = tmp_path / name, tmp_path / "run", []
     real = catalogue.load_csv
     monkeypatch.setattr(catalogue, "load_csv", lambda *given: read.append(given[0]) or real(*given))
     x = np.random.default_rng(0).normal(size=(60, 2)).round(3)
-    lines = [f"{a},{b},{'north' if a > b else 'south'}\n" for a, b in x]
+    lines = [separator.join([str(a), str(b), "north" if a > b else "south"]) + "\n" for a, b in x]
     table.write_text("".join(lines))
     main(["train", str(table), "--width", "4", "--areas", "2", "--epochs", "1", "--out", str(run)])
     assert len(read) == 1

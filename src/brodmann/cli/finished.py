@@ -41,7 +41,7 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Predict:
-    """Predicts for every sample of a file (.npz with x or x_test, .npy, .csv)."""
+    """Predicts for every sample of a file (.npz with x or x_test, .npy, .csv, .tsv)."""
 
     run_folder: RunFolder
     """Run folder."""

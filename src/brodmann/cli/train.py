@@ -26,8 +26,8 @@ class Train(RunOptions):
     """Trains a network without backpropagation, or with it as the baseline."""
 
     dataset: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="[DATASET]")]] = "digits"
-    """Name of a data set, or path of an .npz or .csv file; see `brodmann data list`. Put it before --width and
-    --channels, which take all words that follow."""
+    """Name of a data set, or path of an .npz, .csv or .tsv file; see `brodmann data list`. Put it before --width
+    and --channels, which take all words that follow."""
     data_dir: str | None = None
     """Folder of the data (default: BRODMANN_DATA, then a cache folder)."""
     out: Path | None = None

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import BrodmannError, unknown_name
 from ..files import expanded
-from .csv_table import load_csv
+from .csv_table import TABLES, load_csv
 from .dataset import Dataset, with_fixed_test_part
 from .directory import data_directory
 from .images import IMAGE_SETS, fetch_images, image_place, images_present, load_images
@@ -19,7 +19,7 @@ from .tables import PREFIX, cached_tables, fetch_table, load_table, table_place
 
 BUNDLED = "digits"
 """The one data set that is always there."""
-TEXT = (".tsv", ".txt", ".tab", ".data", ".dat", ".gz")
+TEXT = (".txt", ".tab", ".data", ".dat", ".gz")
 """File endings of what is mostly a table of text."""
 
 
@@ -29,7 +29,7 @@ class DatasetRow:
 
     Attributes:
         name: What `load` takes.
-        kind: ``"bundled"``, ``"images"``, ``"npz"``, ``"csv"`` or ``"openml"``.
+        kind: ``"bundled"``, ``"images"``, ``"npz"``, ``"csv"``, ``"tsv"`` or ``"openml"``.
         where: Path of its first file, even if that is still to come; ``"scikit-learn"`` for the bundled one.
         present: Whether it can be loaded without fetching.
     """
@@ -50,7 +50,7 @@ def load(
     - ``digits``: 1797 images of 8x8 pixels that come with scikit-learn, values 0 to 16. It has no official test part;
       a fixed stratified fifth (seed 0) serves.
     - ``path/to/file.npz``: a file of your own, looked up as given, then inside the data directory.
-    - ``path/to/file.csv``: a table, looked up likewise, see `load_csv`.
+    - ``path/to/file.csv``, ``path/to/file.tsv``: a table, looked up likewise, see `load_csv`.
     - ``openml:NAME`` or ``openml:ID``: a table in scikit-learn's OpenML cache, the folder ``openml`` of the data
       directory.
     - ``NAME``: the file ``NAME.npz`` in the data directory; it comes before an image set of the same name.
@@ -61,8 +61,8 @@ def load(
     Args:
         name: The name or path.
         data_dir: The data directory. Default ``None``: see `data_directory`.
-        target: Name of the target's column in a ``.csv`` table. Default: the last one.
-        task: Task of a ``.csv`` table, ``"classification"`` or ``"regression"``. Default: what its targets look like.
+        target: Name of the target's column in a table of text. Default: the last one.
+        task: Task of a table of text, ``"classification"`` or ``"regression"``. Default: what its targets look like.
 
     Returns:
         The data set with raw values.
@@ -73,10 +73,10 @@ def load(
             than a table is given a target or a task.
     """
     name = _as_name(name)
-    if name.lower().endswith(".csv"):
+    if name.lower().endswith(TABLES):
         return load_csv(file_of(name, data_dir), name, target, task)
     if target is not None or task is not None:
-        raise BrodmannError(f"A target and a task apply only to tables in .csv files, and '{name}' is not one.")
+        raise BrodmannError(f"A target and a task apply only to tables of text (.csv, .tsv), and '{name}' is not one.")
     if name == BUNDLED:
         return _load_digits()
     if name.lower().endswith(".npz"):
@@ -148,14 +148,18 @@ def available(data_dir: str | Path | None = None) -> list[DatasetRow]:
         if name not in own
     ]
     rows += [DatasetRow(name, "npz", str(path), True) for name, path in own.items()]
-    rows += [DatasetRow(path.name, "csv", str(path), True) for path in sorted(directory.glob("*.csv"))]
+    rows += [
+        DatasetRow(path.name, ending[1:], str(path), True)
+        for ending in TABLES
+        for path in sorted(directory.glob(f"*{ending}"))
+    ]
     rows += [DatasetRow(name, "openml", str(table_place(name, directory)), True) for name in cached_tables(directory)]
     return rows
 
 
 def is_own_file(name: str) -> bool:
     """Whether a name is the path of a user's file, there or not."""
-    return name.lower().endswith((".npz", ".csv"))
+    return name.lower().endswith((".npz", *TABLES))
 
 
 def file_of(name: str, data_dir: str | Path | None) -> Path:
@@ -198,4 +202,5 @@ def _unknown(name: str, directory: Path) -> BrodmannError:
         return BrodmannError(f"{name} is not a data set: {table}{put_there(Path(name).with_suffix('.npz'))}")
     known = unknown_name("data set", name, {row.name for row in available(directory)})
     nowhere = "" if directory.is_dir() else f" The folder of the data, {directory}, does not exist."
-    return BrodmannError(f"{known} Or name a table as {PREFIX}NAME, or an .npz or .csv file by its path.{nowhere}")
+    own = "or an .npz, .csv or .tsv file by its path"
+    return BrodmannError(f"{known} Or name a table as {PREFIX}NAME, {own}.{nowhere}")

@@ -60,7 +60,7 @@ def _counts_from(begin: int, cells: Sequence[str]) -> bool:
 
 
 def _are_words(cells: list[str]) -> bool:
-    parts = [part for cell in cells for part in re.split("[;\t]", cell)]  # tables that are not separated by commas
+    parts = [part for cell in cells for part in re.split("[;\t]", cell)]  # tables with several separators
     return not any(map(is_input, parts)) and len(set(cells)) == len(cells)
 
 

@@ -1,4 +1,4 @@
-"""Tables of text: numbers separated by commas, one example a line."""
+"""Tables of text: numbers separated by commas, semicolons or tabs, one example a line."""
 
 from __future__ import annotations
 
@@ -16,17 +16,22 @@ import numpy as np
 from ..errors import BrodmannError, MissingDataError, unknown_name
 from .arrays import Array
 from .csv_header import has_header, stripped
-from .csv_lines import Line, Lines
+from .csv_lines import SEPARATORS, Line, Lines, lines_of
 from .csv_targets import LARGEST, TASKS, TRUTH, column_targets, is_input, is_number
 from .dataset import Dataset, with_fixed_test_part
 from .npz import put_there
 
+TABLES = (".csv", ".tsv")
+"""Endings of their names; what separates values is seen in the file."""
 NAMES_OF_AN_INDEX = ("", "Unnamed: 0")
 """The second is what pandas makes of the first."""
 
 
 def load_csv(path: Path, name: str, target: str | None = None, task: str | None = None) -> Dataset:
-    """Reads a data set from a ``.csv`` table of one example a line.
+    """Reads a data set from a ``.csv`` or ``.tsv`` table of one example a line.
+
+    Values are separated by tabs or semicolons if these divide every line, else by commas. Beside semicolons, 1,5 is the
+    number 1.5.
 
     A first line without numbers and without repeated names is a header, and so is one that counts columns, from 0 or
     from 1, beside words too if all below are numbers, or one of years above a line of other numbers. One that holds
@@ -48,9 +53,10 @@ def load_csv(path: Path, name: str, target: str | None = None, task: str | None 
     Raises:
         MissingDataError: There is no such file.
         BrodmannError: The file is unreadable, has fewer than two columns or five examples, no column of that name,
-            an input is no finite number, the first column is an index without a name, some targets are numbers and some
-            are not, a real target is no number, or the task is unknown. Or no task is named, targets look like classes,
-            and there are more than 20 classes and fewer than four examples of each on average.
+            numbers with a comma that may divide thousands, an input is no finite number, the first column is an index
+            without a name, some targets are numbers and some are not, a real target is no number, or the task is
+            unknown. Or no task is named, targets look like classes, and there are more than 20 classes and fewer than
+            four examples of each on average.
     """
     if task is not None and task not in TASKS:
         raise unknown_name("task", task, TASKS)
@@ -66,8 +72,8 @@ def load_csv(path: Path, name: str, target: str | None = None, task: str | None 
     if width < 2 or len([*islice(lines, 5)]) < 5:
         raise BrodmannError(
             f"{path} must hold at least five examples of two columns, the last of them the target, separated by "
-            f"commas, got {sum(1 for _ in lines)} of {width}. Add what is missing, or divide the examples into parts "
-            f"yourself: {put_there(path.with_suffix('.npz'))}"
+            f"commas, semicolons or tabs, got {sum(1 for _ in lines)} of {width}. Add what is missing, or divide the "
+            f"examples into parts yourself: {put_there(path.with_suffix('.npz'))}"
         )
     if target is None:
         learned, where = width - 1, f"the last column of {path}"
@@ -95,16 +101,11 @@ def read_lines(
         BrodmannError: The file cannot be read, holds no example, its header has another length, or its first line may
             be one.
     """
-    lines = Lines(path)
-    for separator, said in ((";", "a ';'"), ("\t", "a tab")):
-        if lines.width and all(any(separator in cell for cell in cells) for _, cells in lines):
-            raise BrodmannError(
-                f"{path} has {said} in every line: separate values with commas, and write decimals with points."
-            )
+    lines = lines_of(path)
     names = None
     if lines.width and has_header(lines, expected, target):
         names = tuple(stripped(next(iter(lines))[1]))
-        lines = Lines(path, skipped=1)
+        lines = lines.below()
     line, cells = next(iter(lines), (0, []))
     if not cells:
         raise BrodmannError(f"{path} must hold at least one example; it is empty. Add a row.")
@@ -131,22 +132,22 @@ def numbers_of(lines: Lines, places: Sequence[int], hint: str = "") -> Array:
     width, numbers = lines.width, array("d")
     for line in lines:
         try:
-            numbers.extend(_numbers_of_line(line, lines.path, width, places))
+            numbers.extend(_numbers_of_line(line, lines, width, places))
         except BrodmannError as error:
             raise BrodmannError(f"{error}{hint}") from None
     table = np.frombuffer(numbers).reshape(-1, len(places))
     if not (table.min() >= -LARGEST and table.max() <= LARGEST):  # NaN is neither
         row, place = np.argwhere(~(np.abs(table) <= LARGEST))[0]
         line = next(islice(lines, row, None))
-        raise BrodmannError(f"{_no_number(line, lines.path, places[place])}{hint}")
+        raise BrodmannError(f"{_no_number(line, lines, places[place])}{hint}")
     return table
 
 
-def _numbers_of_line(line: Line, path: Path, width: int, places: Sequence[int]) -> list[float]:
+def _numbers_of_line(line: Line, lines: Lines, width: int, places: Sequence[int]) -> list[float]:
     number, cells = line
     if len(cells) != width:
         raise BrodmannError(
-            f"{path} line {number} must have {width} values like the first, got {len(cells)}. Complete the line."
+            f"{lines.path} line {number} must have {width} values like the first, got {len(cells)}. Complete the line."
         )
     row = [cells[place] for place in places]
     if "_" not in "".join(row):  # Python reads 1_0 as 10
@@ -155,10 +156,10 @@ def _numbers_of_line(line: Line, path: Path, width: int, places: Sequence[int]) 
         except ValueError:
             with contextlib.suppress(ValueError):
                 return [float(TRUTH.get(cell.strip().lower(), cell)) for cell in row]
-    raise _no_number(line, path, next(place for place in places if not is_input(cells[place])))
+    raise _no_number(line, lines, next(place for place in places if not is_input(cells[place])))
 
 
-def _no_number(line: Line, path: Path, place: int) -> BrodmannError:
+def _no_number(line: Line, lines: Lines, place: int) -> BrodmannError:
     number, cells = line
     cell = cells[place]
     kind = "number of at most 3.4e38" if is_number(cell) and math.isfinite(float(cell)) else "finite number"
@@ -167,8 +168,8 @@ def _no_number(line: Line, path: Path, place: int) -> BrodmannError:
         got = "nothing: fill gaps first"
     header = " A header must not hold a number, or a name twice." if number == 1 else ""
     return BrodmannError(
-        f"{path} line {number} column {place + 1} must be a {kind}, got {got}. Write numbers only, separated by "
-        f"commas.{header}"
+        f"{lines.path} line {number} column {place + 1} must be a {kind}, got {got}. Write numbers only, separated "
+        f"by {SEPARATORS[lines.separator]}.{header}"
     )
 
 

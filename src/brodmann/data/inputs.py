@@ -15,7 +15,7 @@ from ..errors import BrodmannError, unknown_name
 from ..files import expanded
 from .arrays import Array, as_array, check_numeric, finite_tensor, is_too_wide
 from .columns import in_order, places_of
-from .csv_table import numbers_of, read_lines
+from .csv_table import TABLES, numbers_of, read_lines
 from .npz import open_archive, read_array, why_unreadable
 from .preprocessing import Preprocessing
 
@@ -24,10 +24,10 @@ def load_inputs(path: str | Path, preprocessing: Preprocessing, columns: Sequenc
     """Reads raw inputs from a file and processes them as in training.
 
     Args:
-        path: A ``.npz`` archive (array ``x``, else ``x_test``), a ``.npy`` array, or a ``.csv`` table of numbers
-            separated by commas, one example a line. A header is left out, see `load_csv`. Images may also come
-            with the channels last and, for one channel, flattened or without the channel axis; a single example may
-            come without the batch.
+        path: A ``.npz`` archive (array ``x``, else ``x_test``), a ``.npy`` array, or a ``.csv`` or ``.tsv``
+            table of numbers, one example a line. A header is left out, see `load_csv`. Images may also come with the
+            channels last and, for one channel, flattened or without the channel axis; a single example may come
+            without the batch.
         preprocessing: What the training data went through.
         columns: Names of the training data's columns, if it had them. A table that names its own may have them in
             another order, and more of them.
@@ -139,5 +139,5 @@ def _read_csv(path: Path, columns: Sequence[str] | None, features: int) -> Array
 _READERS: dict[str, Callable[[Path, Sequence[str] | None, int], Array]] = {
     ".npz": _read_npz,
     ".npy": _read_npy,
-    ".csv": _read_csv,
+    **dict.fromkeys(TABLES, _read_csv),
 }

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..data import Dataset, load
 from ..data.catalogue import file_of
+from ..data.csv_table import TABLES
 from .options import RunOptions
 
 KEPT = 2**27
@@ -28,7 +29,7 @@ def load_data(options: RunOptions, data_dir: str | None, dataset: str | None = N
     """
     global _last
     name = dataset or options.dataset
-    file = file_of(name, data_dir) if name.lower().endswith(".csv") else None
+    file = file_of(name, data_dir) if name.lower().endswith(TABLES) else None
     if file is None or not file.is_file():
         return load(name, data_dir, target=options.target, task=options.task)
     state = file.stat()

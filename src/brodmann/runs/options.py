@@ -39,7 +39,7 @@ class RunOptions:
     """Everything that decides the outcome of a run, bit for bit on one machine and thread count."""
 
     dataset: str = "digits"
-    """Name of a data set, or path of an .npz or .csv file; see `brodmann data list`."""
+    """Name of a data set, or path of an .npz, .csv or .tsv file; see `brodmann data list`."""
     rule: str = "kolen-pollack"
     """How errors travel down: kolen-pollack, kolen-pollack-per-area, kolen-pollack-mirrored, kolen-pollack-equal,
     kolen-pollack-noisy, random, sign, direct, transpose, or one registered in `brodmann.builders.FEEDBACKS`; or a
@@ -129,9 +129,9 @@ class RunOptions:
     grey: bool = False
     """Turn colour images to grey."""
     target: str | None = None
-    """Column of a .csv table that is to be learned (default: the last)."""
+    """Column of a table of text that is to be learned (default: the last)."""
     task: str | None = None
-    """Task of a .csv table: classification or regression (default: whole numbers and words are classes)."""
+    """Task of a table of text: classification or regression (default: whole numbers and words are classes)."""
     seed: int = 0
     """Seed of the split, the initialisation and the order of samples."""
     device: str = "cpu"
