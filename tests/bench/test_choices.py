@@ -30,6 +30,7 @@ from brodmann.bench.tuner import (
     settled,
     trials_of,
 )
+from brodmann.bench.workers import Workers
 from brodmann.builders.sizes import dense_size
 from brodmann.errors import BrodmannError
 from brodmann.runs import RunOptions
@@ -137,7 +138,7 @@ def test_a_search_ends_where_its_journal_holds_a_trial_twice(
     for row in (*rows, rows[0] | {"validation": 0.9}):
         journal.append(row)
     monkeypatch.setattr("brodmann.bench.runner._run", lambda *_: pytest.fail("asked for trials that are there"))
-    assert settle([case], {}, journal, 1, 1)[Search(blobs, "a")]["validation"] == 0.5
+    assert settle([case], {}, journal, 1, Workers(1))[Search(blobs, "a")]["validation"] == 0.5
 
 
 def scored(entries: list[Settings], best_rate: float) -> dict[Settings, list[float]]:

@@ -30,6 +30,7 @@ from brodmann.bench.reporting.sections.ten import ten_section
 from brodmann.bench.reporting.tables import Table
 from brodmann.bench.runner import carry_out, run_recipes
 from brodmann.bench.selection import cases_of
+from brodmann.bench.workers import Workers
 from brodmann.cli import main
 from brodmann.errors import BrodmannError
 from brodmann.runs.version import code_version
@@ -116,7 +117,7 @@ def test_rows_of_another_version_of_the_code_are_told_of_before_more_are_added(b
     Journal(journal).append({"key": "other", "code": "0.0.1+abc"})
     cases = [replace(case, searched=False) for case in cases_of(["ten"], plan)][:1]
     with pytest.warns(UserWarning, match="^1 of the 1 rows in .*rows.jsonl come from another version of the code"):
-        carry_out(cases, Journal(journal), 1, "ten")
+        carry_out(cases, Journal(journal), Workers(1), "ten")
     assert [row["code"] for row in read_journal(journal)] == ["0.0.1+abc", code_version()]
 
 

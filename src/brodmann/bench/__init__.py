@@ -1,7 +1,7 @@
 """Benchmarks: cases come from recipes, run in parallel, become rows in a journal, and rows become a report.
 
-``recipes`` of ``methods`` -> ``selection`` -> `Case` -> ``tuner`` -> ``runner`` -> ``tasks`` -> ``journal`` ->
-``reporting``.
+``recipes`` of ``methods`` -> ``selection`` -> `Case` -> ``tuner`` -> ``runner`` -> ``workers`` -> ``tasks`` ->
+``journal`` -> ``reporting``.
 """
 
 from .case import Case
