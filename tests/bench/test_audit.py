@@ -319,10 +319,11 @@ def test_settings_of_streams_and_searches_cut_short_are_flagged() -> None:
     )
 
 
-def test_a_score_of_a_stream_is_that_of_its_matrix() -> None:
+@pytest.mark.parametrize("score", ["test", "forgetting", "backward_transfer"])
+def test_a_score_of_a_stream_is_that_of_its_matrix(score: str) -> None:
     bench = Path(__file__).parents[2] / "docs" / "bench" / "interference"
     row = next(row for row in read_journal(bench / "rows.jsonl.gz") if row["task"] == "stream")
-    row["test"] += 0.01
+    row[score] += 0.01
     assert any("does not match its matrix" in problem for problem in audit([row], [], {}, {}))
 
 
@@ -390,6 +391,15 @@ def test_damaged_rows_are_refused(small_bench: Path, tmp_path: Path, file: str, 
     message = rf"{re.escape(file)} line 1 is not a row of a benchmark|holds damaged rows \(.*\): {place}"
     with pytest.raises(BrodmannError, match=message):
         write_report(tmp_path / "out")
+
+
+@pytest.mark.parametrize("matrix", [[], [[0.9, 0.8], [0.9]], [["a"]]])
+def test_rows_with_a_damaged_matrix_are_named(tmp_path: Path, matrix: list) -> None:
+    rows = read_journal(Path(__file__).parents[2] / "docs" / "bench" / "interference" / "rows.jsonl.gz")
+    row = next(row for row in rows if row["task"] == "stream") | {"matrix": matrix}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(BrodmannError, match=rf"holds damaged rows \(.*\): .*, key {row['key']}\. Remove them"):
+        write_report(tmp_path)
 
 
 def test_a_journal_that_hides_rows_of_a_compressed_one_is_refused(small_bench: Path, tmp_path: Path) -> None:

@@ -21,8 +21,6 @@ def naming_damaged(folder: Path, rows: Sequence[Row]) -> Iterator[None]:
     try:
         yield
     except DAMAGE as error:
-        if isinstance(error, BrodmannError):
-            raise
         suspects = [f"{row_name(row)}, key {row['key']}" for row in _suspects(error, rows)]
         which = f": {'; '.join(suspects[:3])}{', and others' if len(suspects) > 3 else ''}" if suspects else ""
         raise BrodmannError(
