@@ -17,6 +17,7 @@ import pytest
 from brodmann.bench.case import Case
 from brodmann.bench.folder import read_choices, read_plan, read_rows
 from brodmann.bench.journal import read_journal
+from brodmann.bench.packing import pack, unpack
 from brodmann.bench.plan import Plan
 from brodmann.bench.recipes import PROTOCOL_OF, RECIPES
 from brodmann.bench.reporting import write_report
@@ -391,6 +392,21 @@ def test_damaged_rows_are_refused(small_bench: Path, tmp_path: Path, file: str, 
     message = rf"{re.escape(file)} line 1 is not a row of a benchmark|holds damaged rows \(.*\): {place}"
     with pytest.raises(BrodmannError, match=message):
         write_report(tmp_path / "out")
+
+
+def test_a_set_that_changed_between_two_calls_is_a_problem_and_not_damage(small_bench: Path, tmp_path: Path) -> None:
+    shutil.copytree(small_bench, tmp_path / "out")
+    rows = read_journal(tmp_path / "out" / "rows.jsonl")
+    for row in rows:
+        if row["seed"] == 1:
+            right = unpack(row["correct"], row["tested"])[:-9]
+            row |= {"digest": "0" * 64, "test": right.mean(), "tested": len(right), "correct": pack(right)}
+    (tmp_path / "out" / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = write_report(tmp_path / "out")
+    (problem,) = report.problems
+    assert problem.endswith(f"{len(rows) // 2} rows come from different data than the rest (the digests differ).")
+    table = report.markdown.read_text().split("**SAL, 16 areas against backpropagation, equal active**")[1]
+    assert table.split("\n")[4].split(" | ")[4] == "1"  # seed, of the data that most rows have
 
 
 @pytest.mark.parametrize("matrix", [[], [[0.9, 0.8], [0.9]], [["a"]]])

@@ -63,7 +63,7 @@ def test_a_baseline_is_sound_unless_its_interval_lies_below_zero() -> None:
     def table(twin: NDArray[np.bool_]) -> str:
         answers = {"backpropagation, equal active": twin, "scikit-learn MLP": right}
         rows = [
-            {"dataset": "d", "method": name, "seed": seed, "correct": pack(row), "tested": len(row)}
+            {"dataset": "d", "method": name, "seed": seed, "correct": pack(row), "tested": len(row), "digest": ""}
             for name, correct in answers.items()
             for seed, row in enumerate(correct)
         ]
@@ -107,7 +107,7 @@ def test_equal_gaps_are_judged_by_their_number() -> None:
 
 
 def test_methods_without_a_common_seed_are_not_compared() -> None:
-    rows = [{"dataset": "a", "method": "ours", "seed": 0}, {"dataset": "a", "method": TWIN, "seed": 1}]
+    rows = [{"dataset": "a", "method": name, "seed": seed, "digest": ""} for seed, name in enumerate(("ours", TWIN))]
     table, said = against_rival(rows, "ours")
     assert (table.rows, said) == ([], [])
 
@@ -116,7 +116,7 @@ def test_what_reads_as_no_difference_is_no_loss() -> None:
     right = np.ones((2, 50_000), dtype=bool)
     right[0, 0] = False  # -0.002 points
     rows = [
-        {"dataset": "a", "method": name, "seed": seed, "correct": pack(answers), "tested": len(answers)}
+        {"dataset": "a", "method": name, "seed": seed, "correct": pack(answers), "tested": len(answers), "digest": ""}
         for name, answers in zip(("ours", TWIN), right, strict=True)
         for seed in range(3)
     ]
@@ -128,6 +128,7 @@ def test_a_recipe_of_ones_own_is_compared_pair_by_pair_or_says_why_not() -> None
     right = np.random.default_rng(0).random((2, 2, 40)) > 0.5
     rows: list[dict[str, Any]] = [
         {"dataset": "d", "method": name, "seed": seed, "test": answers.mean(), "tested": 40, "correct": pack(answers)}
+        | {"digest": ""}
         for name, by_seed in zip("ab", right, strict=True)
         for seed, answers in enumerate(by_seed)
     ]

@@ -27,8 +27,7 @@ def against_rival(rows: list[Row], ours: str, rival: str = TWIN) -> tuple[Table,
     corrected = dict(zip(found, holm([entry.p for entry in found.values()]), strict=True))
     lines, lost, unknown = [], [], []
     for dataset, entry in found.items():
-        tested = next(row["tested"] for row in rows if row["dataset"] == dataset)
-        verdict = _verdict(entry, corrected[dataset], tested)
+        verdict = _verdict(entry, corrected[dataset], pairs[dataset][0].shape[1])
         lines.append(
             [
                 dataset,
@@ -132,9 +131,13 @@ def differences(pairs: Pairs) -> dict[str, Difference]:
 
 
 def pairs_of(rows: Sequence[Row], ours: str, theirs: str) -> Pairs:
-    """Returns, for each data set, which test samples either got right in the seeds that both have."""
+    """Returns, for each data set, which test samples either got right in the seeds that both have.
+
+    If rows of a set come from different data, which the audit tells of, only those of what most have are compared.
+    """
     pairs = {}
-    for dataset, group in grouped(rows, "dataset").items():
+    for dataset, every in grouped(rows, "dataset").items():
+        group = max(grouped(every, "digest").values(), key=len)
         by = {name: {row["seed"]: row for row in own} for name, own in grouped(group, "method").items()}
         common = sorted(by.get(ours, {}).keys() & by.get(theirs, {}).keys())
         if common:
