@@ -68,6 +68,14 @@ def test_a_report_of_methods_without_areas_has_no_table_of_them(small_bench: Pat
         assert any(title.startswith("Effective areas") for title in titles) == there
 
 
+def test_a_report_of_one_method_has_no_table_without_rows(small_bench: Path) -> None:
+    rows = [row for row in read_journal(small_bench / "rows.jsonl") if row["method"] == "SAL, 16 areas"]
+    assert {row["protocol"] for row in rows} == {"tuned", "paper"}
+    tables = ten_section(rows).tables
+    assert len(tables) > 2
+    assert all(table.rows for table in tables)
+
+
 def test_a_recipe_of_ones_own_is_compared_with_its_first_method_whoever_ended_first(
     small_bench: Path, tmp_path: Path
 ) -> None:

@@ -22,7 +22,7 @@ Its splits and preprocessing are unknown.
 
 
 def add_published(result: Section, rows: list[Row]) -> None:
-    """Adds the tables of the published setting to a section."""
+    """Adds the tables of the published setting to a section; that of gains needs rows of backpropagation."""
     epochs = " or ".join(map(str, sorted({row["options"]["epochs"] for row in rows})))  # fewer where they are quick
     result.tables.append(
         accuracies(
@@ -53,6 +53,8 @@ def add_published(result: Section, rows: list[Row]) -> None:
                 "-" if math.isnan(before) else f"{after - before:+.2f}",
             ]
         )
+    if not lines:
+        return
     result.tables.append(
         Table(
             "Gains over backpropagation from identical weights, beside the published ones",

@@ -66,7 +66,7 @@ def _add_tuned(result: Section, rows: list[Row]) -> None:
                 "verdicts, which also use the paired test, are in the table"
             )
             result.plots.append(Plot(figure, caption, partial(plots.forest, differences=found)))
-        if ours in names:
+        if ours in names and len(names) > 1:
             result.tables.append(against_all(rows, ours, [name for name in names if name != ours]))
     scores = _score_matrix(rows, names)
     if scores is not None and len(scores) > 1 and len(names) > 2:
