@@ -16,6 +16,8 @@ from brodmann.bench.packing import pack, unpack
 from brodmann.bench.reporting.sections import section_of
 from brodmann.bench.reporting.sections.comparisons import TWIN, against_rival, baseline_is_sound
 from brodmann.bench.reporting.statistics import (
+    DRAWS,
+    _counts,
     average_ranks,
     critical_difference,
     difference,
@@ -86,6 +88,17 @@ def test_an_error_ratio_does_not_depend_on_the_order_of_the_sets() -> None:
     right = np.random.default_rng(0).random((2, 4, 200)) > 0.3
     pairs = {"a": (right[0], right[1]), "b": (right[1], right[0] | right[1])}
     assert error_ratio(pairs) == pytest.approx(error_ratio(dict(reversed(pairs.items()))), rel=1e-12)
+
+
+def test_intervals_are_those_of_resampled_answers() -> None:
+    ours, theirs = np.random.default_rng(2).random((2, 3, 30)) < [[[0.9]], [[0.6]]]
+    of_seed, of_sample = _counts(3, 30, 0)
+    assert (of_seed.sum(1) == 3).all()
+    assert (of_sample.sum(1) == 30).all()
+    gaps = ours.astype(float) - theirs
+    copies = [gaps.repeat(of_seed[draw], 0).repeat(of_sample[draw], 1).mean() for draw in range(DRAWS)]
+    found = difference(ours, theirs)
+    assert (found.low, found.high) == pytest.approx(100 * np.quantile(copies, (0.025, 0.975)))
 
 
 def test_a_clear_difference_is_found_and_its_interval_holds_the_truth() -> None:

@@ -41,11 +41,10 @@ class Difference:
     pairs: int
 
 
-def difference(ours: Correct, theirs: Correct, seed: int = 0) -> Difference:
+def difference(ours: Correct, theirs: Correct) -> Difference:
     """Compares two methods on the same test samples: (seeds, samples) each, the same seed in the same row."""
     gaps = 100.0 * (ours.mean(1) - theirs.mean(1))
-    draws = np.sort(_draws(ours.astype(float) - theirs.astype(float), seed)) * 100.0
-    low, high = np.quantile(draws, (0.025, 0.975))
+    low, high = np.quantile(100.0 * (_draws(ours, 0) - _draws(theirs, 0)), (0.025, 0.975))
     return Difference(float(gaps.mean()), float(low), float(high), paired_p(gaps), len(gaps))
 
 
@@ -85,9 +84,8 @@ def error_ratio(pairs: Mapping[str, tuple[Correct, Correct]]) -> tuple[float, fl
     logs = [math.log(error(ours.mean()) / error(theirs.mean())) for ours, theirs in pairs.values()]
     drawn = np.zeros(DRAWS)
     for name, (ours, theirs) in pairs.items():
-        both = np.stack([ours, theirs], -1).astype(float)
-        accuracy = _draws(both, zlib.crc32(name.encode()))
-        drawn += np.log(error(accuracy[:, 0]) / error(accuracy[:, 1])) / len(pairs)
+        seed = zlib.crc32(name.encode())
+        drawn += np.log(error(_draws(ours, seed)) / error(_draws(theirs, seed))) / len(pairs)
     low, high = np.exp(np.quantile(drawn, (0.025, 0.975)))
     return math.exp(sum(logs) / len(logs)), float(low), float(high)
 
@@ -107,16 +105,21 @@ def critical_difference(methods: int, sets: int) -> float:
     return studentised / math.sqrt(2.0) * math.sqrt(methods * (methods + 1) / (6.0 * sets))
 
 
-def _draws(values: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    """Returns the mean over seeds and samples of each bootstrap draw: values (seeds, samples, ...)."""
-    seeds, samples, *rest = values.shape
-    flat = values.reshape(seeds, samples, -1)
-    of_seed, of_sample = _counts(seeds, samples, seed)
+def _draws(right: Correct, seed: int) -> NDArray[np.float64]:
+    """Returns the accuracy in each bootstrap draw: right (seeds, samples); equal sizes and seeds draw the same."""
+    return _accuracies(right.tobytes(), right.shape, seed)
+
+
+@lru_cache(maxsize=512)
+def _accuracies(right: bytes, shape: tuple[int, int], seed: int) -> NDArray[np.float64]:
+    """Returns what `_draws` does; a report compares every method with many others."""
+    answers = np.frombuffer(right, bool).reshape(shape).astype(np.float32)  # counts are exact up to 16 million samples
+    of_seed, of_sample = _counts(*shape, seed)
     means = []
-    for draws in np.array_split(np.arange(DRAWS), 8):  # a draw takes 8 bytes a sample while it is summed
-        of_each = np.tensordot(of_sample[draws].astype(float), flat, axes=(1, 1))  # (draws, seeds, ...)
-        means.append(np.einsum("ds,ds...->d...", of_seed[draws], of_each) / (seeds * samples))
-    return np.concatenate(means).reshape(DRAWS, *rest)
+    for draws in np.array_split(np.arange(DRAWS), 8):  # a draw takes 4 bytes a sample while it is summed
+        of_each = (of_sample[draws].astype(np.float32) @ answers.T).astype(float)  # (draws, seeds)
+        means.append((of_seed[draws] * of_each).sum(1) / answers.size)
+    return np.concatenate(means)
 
 
 @lru_cache(maxsize=32)
