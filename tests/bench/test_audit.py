@@ -226,7 +226,7 @@ def older_row(rows: list, trials: list, choices: dict, plan: dict) -> None:
         (cheat_trial, "a trial read the test part"),
         (cheat_data, "1 rows come from different data than the rest"),
         (cheat_seed, "rows of seeds 1 are missing"),
-        (cheat_seed_and_plan, "seed 1, which other methods have, is missing"),
+        (cheat_seed_and_plan, "rows of seeds 1, which other methods have, are missing"),
         (cheat_no_trials, r"SAL, 16 areas: this search has no trials, so nothing supports the choice \(lr .*\)\."),
         (cheat_no_choices, "SAL, 16 areas: no choice is stored, so its settings were not checked"),
         (cheat_one_choice_less, "SAL, 16 areas: no choice is stored, so its settings were not checked"),
@@ -273,7 +273,7 @@ def test_methods_of_every_recipe_share_their_seeds() -> None:
     left = {key: place for key, place in plan.items() if key != worst["key"]}
     (problem,) = audit([row for row in rows if row is not worst], trials, choices, left)
     assert problem.startswith(
-        f"convergence, tuned, {worst['dataset']}, SAL, 1 area, layers 2: seed 2, which other methods"
+        f"convergence, tuned, {worst['dataset']}, SAL, 1 area, layers 2: rows of seeds 2, which other"
     )
 
 

@@ -61,7 +61,7 @@ def _unequal_seeds(rows: Sequence[Row], missing: dict[Place, set[int]]) -> list[
     for places in tables.values():
         every = set().union(*places.values())
         found += [
-            f"{', '.join(place)}: seed {_listed(every - own)}, which other methods have, is missing."
+            f"{', '.join(place)}: rows of seeds {_listed(every - own)}, which other methods have, are missing."
             for place, own in places.items()
             if own != every and place[:4] not in missing
         ]
