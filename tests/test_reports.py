@@ -11,7 +11,7 @@ import pytest
 from brodmann import BrodmannError
 from brodmann.bench import Case, write_report
 from brodmann.bench.journal import read_journal
-from brodmann.bench.reporting.plots import _apart
+from brodmann.bench.reporting.plots import _apart, critical_difference
 from brodmann.bench.reporting.report import _sort
 from brodmann.bench.reporting.sections.optimisers import optimisers_section
 from brodmann.bench.reporting.sections.scale import scale_section
@@ -98,6 +98,21 @@ def test_muon_is_compared_with_backpropagation_by_either_rule_and_over_as_many_s
     assert table.columns[-1] == "seeds"
     assert pairs["SAL, 1 area, Muon minus backpropagation, equal active"] == "4"
     assert pairs["backpropagation, equal active, Muon minus backpropagation, equal active"] == "10"
+
+
+@pytest.mark.parametrize("count", [3, 14])
+def test_names_of_ranked_methods_do_not_touch_their_lines(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Any] = []
+    monkeypatch.setattr("brodmann.bench.reporting.plots.write_figure", lambda _, figure: figures.append(figure))
+    critical_difference(Path("ranks.png"), [f"method {i}" for i in range(count)], np.arange(count) + 1.0, 2.0)
+    figures[0].draw_without_rendering()
+    (panel,) = figures[0].axes
+    lines = [line.get_transform().transform(line.get_xydata())[-1] for line in panel.lines]  # their last points
+    names = [text.get_window_extent() for text in panel.texts if " " in text.get_text()]
+    assert len(names) == count + 1
+    for name in names:
+        beside = [x for x, y in lines if name.y0 < y < name.y1]
+        assert min(abs(x - edge) for x in beside for edge in (name.x0, name.x1)) > 0.25 * name.height
 
 
 def test_labels_of_depths_do_not_touch() -> None:

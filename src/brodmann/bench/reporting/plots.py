@@ -76,6 +76,7 @@ def critical_difference(path: Path, methods: Sequence[str], ranks: NDArray[np.fl
     figure = new_figure(7.0, 0.75 + 0.22 * len(bars) * 0.6 + step * len(left) * 0.85)
     panel = figure.add_subplot()
     low, high = 1.0, float(len(methods))
+    gap = 0.015 * (high - low)  # between a line and its text
     panel.set_xlim(low - 0.55 * (high - low), high + 0.55 * (high - low))
     first = -0.25 - 0.14 * len(bars)
     panel.set_ylim(first - step * len(left), 0.75)
@@ -84,7 +85,7 @@ def critical_difference(path: Path, methods: Sequence[str], ranks: NDArray[np.fl
         panel.plot([tick, tick], [0, 0.08], color=INK, linewidth=0.8)
         panel.text(tick, 0.14, str(tick), ha="center", fontsize=7.5, color=INK)
     panel.plot([low, low + apart], [0.5, 0.5], color=INK, linewidth=1.6)
-    panel.text(low + apart + 0.1, 0.5, f"critical difference {apart:.2f}", va="center", fontsize=7.5, color=INK)
+    panel.text(low + apart + gap, 0.5, f"critical difference {apart:.2f}", va="center", fontsize=7.5, color=INK)
     for side, names in ((-1, left), (1, right)):
         for place, index in enumerate(names):
             y = first - step * place
@@ -93,7 +94,7 @@ def critical_difference(path: Path, methods: Sequence[str], ranks: NDArray[np.fl
             panel.plot([ranks[index], ranks[index], edge], [0, y, y], color=GREY, linewidth=0.7)
             text = f"{methods[index]} ({ranks[index]:.2f})"
             panel.text(
-                edge + 0.06 * side, y, text, ha="right" if side < 0 else "left", va="center", fontsize=7.5, color=colour
+                edge + gap * side, y, text, ha="right" if side < 0 else "left", va="center", fontsize=7.5, color=colour
             )
     for place, (start, end) in enumerate(bars):
         y = -0.12 - 0.14 * place
