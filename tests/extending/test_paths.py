@@ -236,7 +236,8 @@ CASES: list[tuple[Callable[[], object], str]] = [
 
 @each_of(CASES)
 def test_what_users_may_get_wrong(act: Callable[[], object], message: str) -> None:
-    assert message_of(act) == message
+    found = message_of(act).replace("keyword-only argument", "argument")  # as newer Pythons say
+    assert found == message
 
 
 class Targets(Direct):

@@ -209,7 +209,7 @@ class Answering(fx.Tracer):
 @functools.lru_cache
 def _is_asserted(code: CodeType, place: int) -> bool:
     """Whether what code asks at an instruction is the whole question of an `assert`."""
-    between = ("TO_BOOL", "CACHE", "NOT_TAKEN", "EXTENDED_ARG")
+    between = ("COMPARE_OP", "TO_BOOL", "CACHE", "NOT_TAKEN", "EXTENDED_ARG")  # since Python 3.13 comparisons may ask
     asked = (one for one in dis.get_instructions(code) if one.offset >= place)
     following = [one for one in asked if one.opname not in between]
     behind_jump = following[1:2]
