@@ -93,8 +93,10 @@ if __name__ == "__main__":
 def _said(script: str, folder: Path, *arguments: str) -> tuple[str, str, int]:
     """Runs a script in processes of its own, which may signal all of them; returns what it said, and how it ended."""
     (folder / "script.py").write_text(script, encoding="utf-8")
+    # Python's tracker of semaphores may take those of a worker that was ended for leaked: once in some thirty runs.
+    quiet = "-W", "ignore:resource_tracker:UserWarning"
     run = subprocess.run(
-        [sys.executable, str(folder / "script.py"), str(folder / "run"), *arguments],
+        [sys.executable, *quiet, str(folder / "script.py"), str(folder / "run"), *arguments],
         capture_output=True,
         text=True,
         start_new_session=True,
