@@ -25,7 +25,7 @@ from output import Result, markdown, show
 
 from brodmann import SGD, Network
 from brodmann.builders import design
-from brodmann.runs.execution import peak_rss_mb
+from brodmann.machine import peak_memory
 
 BATCH, TOUCHED, STEPS = 128, 64, 200
 ONE = 785 * 256 + 257 * 10
@@ -131,7 +131,7 @@ def whole_life(parameters: float) -> dict[str, Any]:
         after = sums(network)
         total = network.total_parameters()
         del network, router, assignment
-        peak = peak_rss_mb() * 2**20
+        peak = peak_memory() * 2**20
         again = Network.load(path)
         own = own_bytes()
         again.learn(x[:BATCH], y[:BATCH], lr=1e-3)
@@ -139,7 +139,7 @@ def whole_life(parameters: float) -> dict[str, Any]:
     return {
         "total_parameters": total,
         "peak_bytes": peak,
-        "peak_bytes_with_loading": peak_rss_mb() * 2**20,
+        "peak_bytes_with_loading": peak_memory() * 2**20,
         "own_bytes_after_loading": own,
         "checkpoint_bytes": size,
         "save_seconds": saving,

@@ -49,4 +49,4 @@ def from_stored(stored: Stored) -> Choices:
 
 def packaged_choices() -> Choices:
     """Returns the settings that come with the package, from the search behind docs/results.md."""
-    return from_stored(json.loads((resources.files(__package__) / "choices.json").read_text()))
+    return from_stored(json.loads((resources.files(__package__) / "choices.json").read_text("utf-8")))

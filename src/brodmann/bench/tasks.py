@@ -19,10 +19,10 @@ from ..checks import check_registered
 from ..data import Split
 from ..errors import DivergenceError, unknown_name
 from ..layers import Local
+from ..machine import peak_memory
 from ..network import Network
 from ..network.hooks import watched
 from ..runs.assembly import learner_for
-from ..runs.execution import peak_rss_mb
 from ..telemetry import alignment, area_usage, class_conflict
 from ..training import Callback, Trainer, evaluate, outputs_of
 from . import paper
@@ -192,7 +192,7 @@ def _train(
         "steps": progress.step,
         "seconds": round(progress.seconds, 4),
         "step_seconds": round(statistics.median(later), 7),
-        "peak_rss_mb": round(peak_rss_mb(), 1) if case.alone else None,
+        "peak_rss_mb": round(peak_memory(), 1) if case.alone else None,
         "active": learner.active_parameters(),
         "total": learner.total_parameters(),
         "operations": learning_operations(learner, split.x_train[:1]),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy
 
 from ..errors import BrodmannError
+from ..machine import memory
 
 
 def check_whole(least: int = 1, **settings: Any) -> None:
@@ -78,7 +78,7 @@ def check_memory(needed: int) -> None:
     Raises:
         BrodmannError: They do not. The system would kill the process, or swap for hours.
     """
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    there = memory()
     if needed > there:
         raise BrodmannError(
             f"This network needs at least {needed / 1e9:,.0f} GB of memory and this machine has {there / 1e9:,.0f} GB: "

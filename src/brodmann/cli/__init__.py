@@ -68,7 +68,7 @@ def _as_exit_status() -> Iterator[None]:
         sys.exit(2)
     except BrokenPipeError:  # the reader of our lines has seen enough, such as `head`
         _drop_output()
-        sys.exit(128 + signal.SIGPIPE)
+        sys.exit(128 + 13)  # 13: SIGPIPE, which Windows does not have
     except OSError as error:
         if error.filename is None:  # from printing our own lines
             _drop_output()

@@ -32,9 +32,9 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         mode = temporary.stat().st_mode
         try:
             yield temporary
-            with temporary.open("rb+") as file:
-                os.fchmod(file.fileno(), mode)  # safetensors makes files that only their owner may read
-                if durable:
+            temporary.chmod(mode)  # safetensors makes files that only their owner may read
+            if durable:
+                with temporary.open("rb+") as file:
                     os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:

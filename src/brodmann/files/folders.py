@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from ..errors import BrodmannError
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 LOCK = ".lock"
 """File with which `alone_in` and `in_turn` lock a folder."""
@@ -27,12 +33,12 @@ def alone_in(folder: Path) -> Iterator[None]:
     path = folder / LOCK
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
+        file = path.open("a")
     except OSError as error:
         raise BrodmannError(f"Cannot write {path}: {error.strerror}. Choose a folder that you may write to.") from None
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(file)
         except BlockingIOError:
             raise BrodmannError(
                 f"Another process is working in {folder}: wait for it, or choose another folder."
@@ -46,13 +52,32 @@ def alone_in(folder: Path) -> Iterator[None]:
 def in_turn(folder: Path) -> Iterator[None]:
     """Locks a folder as `alone_in` does, but waits while another process holds it.
 
-    If it cannot be locked, it does nothing: on a file system without locks, or if the lock is another user's.
+    If it cannot be locked, it does nothing: on a file system without locks, on Windows, or if the lock is another
+    user's.
     """
     with ExitStack() as held:
         with suppress(OSError):
-            file = held.enter_context((folder / LOCK).open("w"))
-            fcntl.flock(file, fcntl.LOCK_EX)
+            file = held.enter_context((folder / LOCK).open("a"))
+            _lock(file, wait=True)
         yield
+
+
+def _lock(file: IO[str], *, wait: bool = False) -> None:
+    """Locks an open file until it is closed, also by the end of its process.
+
+    Raises:
+        BlockingIOError: Another process holds it, and this one does not wait.
+        OSError: Its file system has no locks, or it would have to wait for it on Windows.
+    """
+    if sys.platform == "win32":
+        if wait:
+            raise OSError("Windows gives up after ten seconds")
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except PermissionError as error:
+            raise BlockingIOError(*error.args) from None
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
 @contextmanager
@@ -66,12 +91,14 @@ def staying(folder: Path) -> Iterator[Callable[[], None]]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)  # while it is open no new folder can pass for it
+        identity = folder.stat()
+        # While it is open no new folder gets its number. Windows opens no folders, and gives no number twice.
+        handle = None if sys.platform == "win32" else os.open(folder, os.O_RDONLY)
     except OSError as error:
         raise BrodmannError(f"Cannot use {folder}: {error.strerror}. Choose a folder that you may write to.") from None
 
     def check() -> None:
-        if not folder.is_dir() or not os.path.samestat(os.fstat(handle), folder.stat()):
+        if not folder.is_dir() or not os.path.samestat(identity, folder.stat()):
             raise BrodmannError(
                 f"{folder} was deleted, moved or replaced while the training ran: if it was moved, continue it in its "
                 "new place."
@@ -80,7 +107,8 @@ def staying(folder: Path) -> Iterator[Callable[[], None]]:
     try:
         yield check
     finally:
-        os.close(handle)
+        if handle is not None:
+            os.close(handle)
 
 
 def contents(folder: Path) -> list[Path]:

@@ -71,7 +71,7 @@ def read_json(path: Path, remedy: str = "") -> Any:
         BrodmannError: The file is missing or no JSON.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise BrodmannError(f"Cannot read {path}: {error.strerror}.") from None
     except (ValueError, RecursionError):

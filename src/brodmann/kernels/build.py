@@ -10,6 +10,7 @@ import platform
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ SOURCE = Path(__file__).with_name("grouped.cpp")
 WITHOUT_PAIRS = "-DBRODMANN_WITHOUT_PAIRS"
 """Compiles no products of bfloat16 pairs: Intel's cores begin one of their instructions a cycle, and two of float32's,
 which multiply as much, so that pairs cost 1.4 times as much there (docs/log.md). AMD's begin two."""
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fPIC", "-std=c++17")
+NATIVE = "-mcpu=native" if platform.machine() == "aarch64" else "-march=native"  # clang takes only the first there
+FLAGS = ("-O3", NATIVE, "-fno-math-errno", "-fPIC", "-std=c++17")
 COMPILERS = ("g++", "clang++", "c++")
 CACHE_VARIABLE = "BRODMANN_CACHE"
 SWITCH_VARIABLE = "BRODMANN_KERNELS"
@@ -43,7 +45,7 @@ class Build:
         library: The loaded kernels, or None.
         path: Their file, or None.
         why: One sentence: why they are active, or why they are not and what to do.
-        intended: Whether kernels were switched off on purpose.
+        intended: Whether there is nothing to mend: kernels were switched off on purpose, or are for other systems.
     """
 
     library: ctypes.CDLL | None
@@ -60,6 +62,8 @@ def build() -> Build:
     a changed machine builds new ones. If no compiler works, kernels that an earlier one built are used. Never raises:
     see `Build.why`.
     """
+    if sys.platform != "linux":
+        return Build(None, None, "They are for Linux; here PyTorch computes what they would.", intended=True)
     switch = os.environ.get(SWITCH_VARIABLE, "auto")
     if switch.lower() not in ("auto", "off"):
         warn(f"Expected {SWITCH_VARIABLE} to be auto or off, got '{switch}', which counts as auto.")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import resource
 import shlex
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,6 +21,7 @@ from ..errors import BrodmannError
 from ..files import alone_in, as_number, check_utf8, contents, empty, expanded, write_json
 from ..generators import undisturbed
 from ..losses.scores import name_of_score
+from ..machine import peak_memory
 from ..network import Network
 from ..telemetry import area_usage
 from ..training import AlignmentRecord, AreaRecord, Callback, MetricsFile, Trainer, evaluate
@@ -215,7 +214,7 @@ def _train(
         "effective_areas": _effective_areas(learner, some),
         "active_parameters": learner.active_parameters(),
         "total_parameters": learner.total_parameters(),
-        "peak_rss_mb": round(peak_rss_mb(), 1),
+        "peak_rss_mb": round(peak_memory(), 1),
         "digest": split.digest,
         "run": str(folder),
     }
@@ -275,9 +274,3 @@ def _sizes(options: RunOptions) -> dict[str, Any]:
         "channels": options.channels,
         "builder": options.builder,
     }
-
-
-def peak_rss_mb() -> float:
-    """Returns the largest resident memory of this process so far, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -45,7 +45,7 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
         whole = all(isinstance(row, dict) and "epoch" in row for row in rows)
     except (ValueError, OSError):
         whole = False

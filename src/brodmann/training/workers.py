@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Generator
 from types import FrameType
 from typing import Any
@@ -16,12 +17,12 @@ def batches_of(loader: DataLoader[Any]) -> Generator[Any]:
     """Yields what a loader makes, by worker processes if it has some.
 
     If a worker dies, PyTorch's handler of SIGCHLD raises in whatever the main thread is doing, such as a step, which
-    would be left half made. Here the error waits until the next batch is asked for.
+    would be left half made. Here the error waits until the next batch is asked for. (On Windows it does so anyway.)
 
     Raises:
         RuntimeError: A worker died.
     """
-    if not loader.num_workers:
+    if not loader.num_workers or sys.platform == "win32":
         yield from loader
         return
     made = iter(loader)  # the first one in a process sets PyTorch's handler

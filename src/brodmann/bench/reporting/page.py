@@ -74,7 +74,7 @@ def _findings(said: str, findings: Sequence[str]) -> str:
 
 def _drawing(path: Path, name: str, caption: str) -> str:
     """Returns a figure as part of the page; a click shows it large."""
-    drawing = path.read_text()
+    drawing = path.read_text("utf-8")
     drawing = drawing[drawing.index("<svg") :]
     # Names inside a drawing are common to all drawings of a page: make them its own.
     drawing = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", drawing)
