@@ -124,14 +124,23 @@ def attended(x: Tensor, joint: nn.Linear, out: nn.Linear) -> Tensor:
 
 
 def stacked(
-    sample: Tensor, characters: int, width: int, depth: int, hidden: int, *, areas: int, feedback: str, router: Any
+    sample: Tensor,
+    characters: int,
+    width: int,
+    depth: int,
+    hidden: int,
+    *,
+    areas: int,
+    feedback: str,
+    router: Any,
+    gated: bool | str,
 ) -> Layer:
     """Returns the same decoder, stacked from parts; its readout is not the table.
 
     Areas are whole feed-forward parts, without a shared one: a character chooses one area for both of its maps.
     """
     settings: Any = {"feedback": feedback, "update": Adam(decay=DECAY)}
-    own = {"feedback": PER_AREA, "shared": "off", "gated": True, "router": router} if areas > 1 else {}
+    own = {"feedback": PER_AREA, "shared": "off", "gated": gated, "router": router} if areas > 1 else {}
     layers: list[Layer] = [from_torch(Embedding(characters, width), sample, areas=1, **settings)]
     for _ in range(depth):
         norm = from_torch(nn.LayerNorm(width), (width,), areas=1, lowest=False, **settings)

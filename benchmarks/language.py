@@ -87,18 +87,21 @@ def with_areas(feedback: Way, routing: str = "layer", router: dict[str, Any] = R
     return converted(rates=Rates(areas=1.0), feedback=feedback, areas=1, layers=layers)
 
 
-def of_whole_parts(feedback: Way, router: dict[str, Any] = ROUTER) -> Build:
+def of_whole_parts(feedback: Way, router: dict[str, Any] = ROUTER, *, gated: bool | str = True) -> Build:
     """Returns what builds a decoder whose feed-forward parts are areas, without a shared one; a part has one route."""
-    own = {"areas": EXPERTS, "shared": "off", "gated": True, "router": router, "routing": "module"}
+    own = {"areas": EXPERTS, "shared": "off", "gated": gated, "router": router, "routing": "module"}
     return converted(feedback=feedback, areas=1, layers={"blocks.*.mlp": own})
 
 
-def of_parts(areas: int, hidden: int, feedback: str, router: dict[str, Any] = ROUTER) -> Build:
+def of_parts(
+    areas: int, hidden: int, feedback: str, router: dict[str, Any] = ROUTER, *, gated: bool | str = True
+) -> Build:
     """Returns what builds a decoder stacked from parts, whose areas are whole feed-forward parts."""
 
     def build(sizes: Sizes) -> Network:
         width = hidden * sizes.width
-        return Network(stacked(sizes.sample, *sizes[:3], width, areas=areas, feedback=feedback, router=router))
+        settings: Any = {"areas": areas, "feedback": feedback, "router": router, "gated": gated}
+        return Network(stacked(sizes.sample, *sizes[:3], width, **settings))
 
     return build
 
@@ -124,6 +127,12 @@ METHODS: dict[str, Build] = {
         "transpose", WIDER | {"feedback": "transpose"}
     ),
     "mirrored start, 16 areas of whole feed-forward parts, error of gates": of_whole_parts(PER_AREA, DOWN),
+    "transpose, 16 areas of whole feed-forward parts, error of gates, gated once": of_whole_parts(
+        "transpose", WIDER | {"feedback": "transpose"}, gated="last"
+    ),
+    "mirrored start, 16 areas of whole feed-forward parts, error of gates, gated once": of_whole_parts(
+        PER_AREA, DOWN, gated="last"
+    ),
     "mirrored start, 16 areas in feed-forward parts, one route, error of gates": with_areas(PER_AREA, "module", DOWN),
     "transpose, stacked, a quarter more hidden units": of_parts(1, 5, "transpose"),
     "mirrored start, stacked, 16 areas of whole feed-forward parts": of_parts(EXPERTS, 4, "kolen-pollack-mirrored"),
@@ -132,6 +141,12 @@ METHODS: dict[str, Build] = {
     ),
     "mirrored start, stacked, 16 areas of whole feed-forward parts, error of gates": of_parts(
         EXPERTS, 4, "kolen-pollack-mirrored", DOWN
+    ),
+    "mirrored start, stacked, 16 areas of whole feed-forward parts, routers of 32 dimensions, gated once": of_parts(
+        EXPERTS, 4, "kolen-pollack-mirrored", WIDER, gated="last"
+    ),
+    "mirrored start, stacked, 16 areas of whole feed-forward parts, error of gates, gated once": of_parts(
+        EXPERTS, 4, "kolen-pollack-mirrored", DOWN, gated="last"
     ),
 }
 

@@ -75,9 +75,8 @@ def test_merging_for_inference_changes_no_output(layer: str, builder: object) ->
     x = torch.randn(40, 5)
     torch.testing.assert_close(merged(x), network(x), rtol=1e-12, atol=1e-13)
     assert merged.active_parameters() == network.active_parameters()
-    one_map = not LAYERS[layer].get("gated")
     for (_, ours), (_, old) in zip(merged.area_layers(), network.area_layers(), strict=True):
-        assert (ours.shared is None or ours.areas is None) == (one_map or old.shared is None)
+        assert (ours.shared is None or ours.areas is None) == (not old.gated or old.shared is None)
     network.learn(x, torch.zeros(40, dtype=torch.long), lr=0.1)  # the original is its own
 
 

@@ -78,7 +78,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
         "Unknown storage 'float16'. Did you mean 'bfloat16'? Choose one of: bfloat16.",
     ),
     (lambda: mlp(4, 2, dropout=2.0), "Expected dropout to be a number in [0, 1), got 2.0."),
-    (lambda: mlp(4, 2, gated="no"), "Expected gated to be True or False, got 'no'."),  # type: ignore[arg-type]
+    (lambda: mlp(4, 2, gated="no"), "Expected gated to be True, False or 'last', got 'no'."),  # type: ignore[arg-type]
     (
         lambda: build({"builder": "mpl"}),
         "Unknown builder 'mpl'. Did you mean 'mlp'? Choose one of: convnet, mlp, residual_mlp, stream_mlp.",

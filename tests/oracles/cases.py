@@ -66,6 +66,7 @@ LAYERS: dict[str, dict[str, Any]] = {
     "areas, projection frozen": {"areas": 4, "routing": "layer", "router": {"learned": False}},
     "one route": {"areas": 4, "routing": "network"},
     "one route, gated": {"areas": 4, "routing": "network", "gated": True},
+    "one route, gated once": {"areas": 4, "routing": "network", "gated": "last"},
     "areas, error of gates": {"areas": 4, "routing": "layer", "gated": True, "router": {"feedback": "transpose"}},
     "one route, error of gates": {"areas": 4, "routing": "network", "gated": True, "router": {"feedback": "transpose"}},
     "tanh": {"areas": 4, "routing": "layer", "activation": "tanh"},

@@ -104,9 +104,13 @@ class Part:
 
 
 class Choice:
-    """A router's choice for a batch: area, and the gate, a function of the projection alone unless it has feedback."""
+    """A router's choice for a batch: area, and the gate, a function of the projection alone unless it has feedback.
 
-    def __init__(self, router: Router, projection: Part, x: Tensor) -> None:
+    Where some of the layers that follow it are gated, the others do not say how useful their areas were.
+    """
+
+    def __init__(self, router: Router, projection: Part, x: Tensor, *, some_gated: bool = False) -> None:
+        self.some_gated = some_gated
         gates = []
         for seen in (x.detach(), x):
             scores = F.cosine_similarity((seen @ projection.value.T)[:, None, :], router.prototypes[None], dim=-1)
@@ -199,7 +203,9 @@ class Reference:
             self.parts[layer, "W"].used = not isinstance(layer.update_rule, RLS)  # which leaves it alone
             return layer.operation(x, self.parts[layer, "W"].value)
         if isinstance(layer, Routed):
-            return self.run(layer.body, x, Choice(layer.router, self.parts[layer.router, "P"], x))
+            maps = [part for part in layer.body.modules() if isinstance(part, AreaLinear) and part.routed]
+            found = Choice(layer.router, self.parts[layer.router, "P"], x, some_gated=any(map.gated for map in maps))
+            return self.run(layer.body, x, found)
         if isinstance(layer, Local):
             return layer.operation(x)
         if isinstance(layer, Convolution):
@@ -234,8 +240,11 @@ class Reference:
             own = x[i] @ weight.value.T + bias.value
             if choice is not None:
                 gate = choice.usefulness[i]
-                # Not gated: the output is the same, the gate learns as if it had multiplied at 1.
-                own = choice.gate[i] * own if layer.gated else own + (gate - gate.detach()) * own.detach()
+                if layer.gated:
+                    own = choice.gate[i] * own
+                elif not choice.some_gated:
+                    # Not gated: the output is the same, the gate learns as if it had multiplied at 1.
+                    own = own + (gate - gate.detach()) * own.detach()
             rows.append(own)
         return out + torch.stack(rows)
 

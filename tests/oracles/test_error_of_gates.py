@@ -69,6 +69,28 @@ def test_it_comes_from_the_layers_with_a_gate_alone(body: object) -> None:
     torch.testing.assert_close(lowest.shared.value[0], reference.parts[lowest, "W0"].value.detach())
 
 
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("routing", ["module", "network"])
+def test_a_part_that_is_gated_once_is_an_expert_of_a_mixture(routing: str) -> None:
+    """Areas start as copies of the model's maps: the part returns what these do, times the gate."""
+    torch.manual_seed(0)
+    inside = nn.Sequential(nn.Linear(6, 7), nn.GELU(), nn.Linear(7, 6))
+    own = {"areas": 4, "shared": "off", "gated": "last"}
+    if routing == "module":
+        body = from_torch(nn.Sequential(inside), (6,), areas=1, layers={"0": own | {"routing": "module"}})
+    else:
+        body = from_torch(inside, (6,), routing="network", **own)  # type: ignore[arg-type]
+    (router,) = (part for part in body.modules() if isinstance(part, Router))
+    x = torch.randn(9, 6)
+    torch.testing.assert_close(body(x), router.route(x).gate[:, None] * inside(x))
+    assert [part.gated for part in body.modules() if isinstance(part, AreaLinear)] == [False, True]
+
+
+def test_of_layers_with_routers_of_their_own_each_is_the_last() -> None:
+    layers = [part for part in mlp(5, 3, routing="layer", gated="last").modules() if isinstance(part, AreaLinear)]
+    assert [layer.gated for layer in layers] == [True, True]
+
+
 def routers_above(network: Network) -> list[Router]:
     return [part for part in network.modules() if isinstance(part, Router) and part.feedback is not None]
 

@@ -30,8 +30,9 @@ class Common(TypedDict, total=False):
     patch."""
     shared: str
     """``"learned"`` (default), ``"frozen"`` or ``"off"``: the map beside the areas, see `AreaLinear`."""
-    gated: bool
-    """Whether the gate multiplies the area's part. Default False, see `AreaLinear`."""
+    gated: bool | str
+    """Whether the gate multiplies the area's part. ``"last"``: only in the last of the layers that follow one router,
+    so that a part with one route is scaled once, as an expert of a mixture is. Default False, see `AreaLinear`."""
     pooling: float
     """Extra decay on the areas' own parts. Default 0, see `AreaLinear`."""
     router: dict[str, Any] | Callable[..., Router] | None

@@ -18,6 +18,7 @@ from ..feedback import Direct, Feedback, FixedRandom, KolenPollack, Shape, SignS
 from ..generators import undisturbed
 from ..layer import Layer
 from ..layers import AreaLinear, Convolution, Local, Patches, Product, Routed, TiedWeights
+from ..layers.steering import followers
 from ..routing import build_router
 from ..routing.partition import cell_count
 from ..routing.recruiting import Recruiting
@@ -124,7 +125,7 @@ class Parts:
     update: UpdateRule | None = None
     routing: str = "network"
     shared: str = "learned"
-    gated: bool = False
+    gated: bool | str = False
     pooling: float = 0.0
     router: dict[str, Any] | Callable[..., Router] | None = None
     storage: str | torch.dtype | None = None
@@ -140,6 +141,8 @@ class Parts:
             BrodmannError: A size is no whole number, a name is unknown, or the machine's memory is too small.
         """
         check_whole(in_features=self.in_features, outputs=self.outputs, areas=self.areas)
+        if not isinstance(self.gated, bool) and self.gated != "last":
+            raise BrodmannError(f"Expected gated to be True, False or 'last', got {self.gated!r}.")
         settings: Any = {} if self.router is None or self._has_own_router else self.router
         if not isinstance(settings, Mapping):
             raise BrodmannError(
@@ -174,7 +177,7 @@ class Parts:
             outputs,
             areas=self.areas,
             shared=self.shared,
-            gated=self.gated,
+            gated=bool(self.gated),
             feedback=None if lowest else self._path(rows),
             update=self.update_rule,
             pooling=self.pooling,
@@ -225,6 +228,9 @@ class Parts:
         """Puts the body under a common route, if there is one."""
         if not self.routed:
             return body
+        if self.gated == "last":
+            for part in [part for part in followers(body, AreaLinear) if part.routed][:-1]:
+                part.gated = False
         return Routed(build_router(self._new_router, self.in_features, self.areas, self.update_rule), body)
 
     @property

@@ -149,7 +149,7 @@ class AreaLinear(Maps):
         if self.router is not None:
             settle_feedback(self.router, gated=gated, lowest=feedback is None)
         self.routed = router is None and areas > 1
-        self.place = 0  # among the layers that follow one `Routed`
+        self.place, self.steers = 0, True  # among the layers that follow one `Routed`; whether that learns from it
         self.feedback = None if feedback is None else build_feedback(feedback, shape)
         if weight.dtype != torch.get_default_dtype():
             self.to(weight.dtype)
@@ -199,7 +199,7 @@ class AreaLinear(Maps):
         route = self._route(x, rows, context)
         groups = _groups(rows, route)
         out, own = self._output(rows, route, groups)
-        needed = own if route is not None and route.reads_gate_error else None
+        needed = own if route is not None and route.reads_gate_error and self.steers else None
         leading = x.shape[:-1]
         return unflatten_rows(out, leading), AreaTrace(rows, needed, route, groups, leading)
 

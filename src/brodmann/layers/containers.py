@@ -165,9 +165,10 @@ class Residual(Container):
 class Routed(Container, Gathering):
     """One router for a whole body: ``y = body(x, route(x))``, the same area for a sample in every layer.
 
-    The projection learns once a step, from ``dL/da`` summed over the layers of the body, and over the rows of a sample
-    if a layer sees several. In several nodes of a `Graph` it learns from each of them, after the body has moved. The
-    error below is the body's, with that of the gates if the router has feedback. Source: our choice.
+    The projection learns once a step, from ``dL/da`` summed over the layers of the body, the gated ones alone if there
+    are any, and over the rows of a sample if a layer sees several. In several nodes of a `Graph` it learns from each of
+    them, after the body has moved. The error below is the body's, with that of the gates if the router has feedback.
+    Source: our choice.
     """
 
     router = Held[Router]()
@@ -193,20 +194,21 @@ class Routed(Container, Gathering):
         check_layer(body, "The body of Routed")
         if not isinstance(router, Router):
             raise BrodmannError(f"Expected the router of Routed to be a Router, got {type(router).__name__}.")
-        maps = [(name, part) for name, part in body.named_modules() if isinstance(part, AreaLinear)]
-        alone = [name for name, part in maps if part.router is not None]
+        named = [(name, part) for name, part in body.named_modules() if isinstance(part, AreaLinear)]
+        alone = [name for name, part in named if part.router is not None]
         if alone and not any(part.routed for part in followers(body, AreaLinear)):
             raise BrodmannError(
                 f"No layer of the body would follow this router: '{alone[0]}' has one of its own. Build it with "
                 "router=None."
             )
-        for place, part in enumerate(part for part in followers(body, AreaLinear) if part.routed):
+        maps = [part for part in followers(body, AreaLinear) if part.routed]
+        gated = any(part.gated for part in maps)
+        for place, part in enumerate(maps):
             if part.budget != router.areas:
                 raise BrodmannError(
                     f"The router has {router.areas} areas, but a layer of its body has {part.budget}: make them equal."
                 )
-            part.place = place
-        gated = any(part.gated for part in followers(body, AreaLinear) if part.routed)
+            part.place, part.steers = place, part.gated or not gated
         settle_feedback(router, gated=gated, lowest=not body.sends_down)
         self.router, self.body = router, body
         self._update_rule = router.projection.update_rule
