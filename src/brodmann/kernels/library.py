@@ -92,8 +92,8 @@ def call(name: str, *arguments: Any) -> Any:
     """Calls a compiled function, with tensors for addresses; returns what it does."""
     function = functions()[name]
     answer = function(*[part.data_ptr() if isinstance(part, Tensor) else part for part in arguments])
-    listener = recorder_here()
-    return answer if listener is None else listener.hear(function, arguments, answer, moves=name.startswith("update"))
+    recorder = recorder_here()
+    return answer if recorder is None else recorder.hear(function, arguments, answer, moves=name.startswith("update"))
 
 
 def active() -> bool:

@@ -6,11 +6,11 @@ themselves.
 
 from .call import Call
 from .leaving import DoesNotFit, Outdated
-from .listener import asked, recorder_here, replayed
 from .memory import View
 from .numbers import Answer, Rate
 from .program import Program
 from .recorder import Recorder
+from .reporting import asked, recorder_here, replayed
 
 __all__ = [
     "Answer",

@@ -8,24 +8,25 @@ made.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from .listener import Listener
+if TYPE_CHECKING:
+    from .recorder import Recorder
 
 
 class Rate(float):
     """A learning rate, or a multiple of it: ``rate * factors[0] * factors[1] ...``, in this order of products."""
 
     factors: tuple[float, ...]
-    listener: Listener
+    recorder: Recorder
 
-    def __new__(cls, value: float, factors: tuple[float, ...], listener: Listener) -> Rate:
+    def __new__(cls, value: float, factors: tuple[float, ...], recorder: Recorder) -> Rate:
         """Takes its present value, which is the product of the rate and all factors."""
         rate = super().__new__(cls, value)
-        rate.factors, rate.listener = factors, listener
+        rate.factors, rate.recorder = factors, recorder
         return rate
 
     @property
@@ -36,17 +37,17 @@ class Rate(float):
     def __mul__(self, other: Any) -> Any:
         """Returns a multiple, which changes with the rate; of a tensor what PyTorch makes of both."""
         if isinstance(other, int | float) and not isinstance(other, Rate | Answer):
-            return Rate(self.plain * other, (*self.factors, float(other)), self.listener)
+            return Rate(self.plain * other, (*self.factors, float(other)), self.recorder)
         if isinstance(other, Tensor):
             return torch.mul(other, self)
-        self.listener.refuse("a learning rate is multiplied by something else than a plain number or a tensor")
+        self.recorder.refuse("a learning rate is multiplied by something else than a plain number or a tensor")
         return float.__mul__(self, other)
 
     __rmul__ = __mul__
 
     def __neg__(self) -> Rate:
         """Returns the multiple by -1."""
-        return Rate(-self.plain, (*self.factors, -1.0), self.listener)
+        return Rate(-self.plain, (*self.factors, -1.0), self.recorder)
 
     def at(self, rate: float) -> float:
         """Returns what it is at another rate."""
@@ -63,18 +64,18 @@ class Answer(int):
     """
 
     call: int
-    listener: Listener
+    recorder: Recorder
 
-    def __new__(cls, value: int, call: int, listener: Listener) -> Answer:
+    def __new__(cls, value: int, call: int, recorder: Recorder) -> Answer:
         """Takes its present value and the number of the call that returned it."""
         answer = super().__new__(cls, value)
-        answer.call, answer.listener = call, listener
+        answer.call, answer.recorder = call, recorder
         return answer
 
 
 def _giving_up(plain: Callable[..., Any], name: str) -> Callable[..., Any]:
     def compute(self: Any, *others: Any) -> Any:
-        self.listener.refuse(f"a number that changes from step to step is computed with ({name})")
+        self.recorder.refuse(f"a number that changes from step to step is computed with ({name})")
         return plain(self, *others)
 
     return compute
@@ -91,7 +92,7 @@ def _compared(name: str) -> Callable[[Any, Any], Any]:
 
     def compare(self: Rate, other: Any) -> Any:
         if not (isinstance(other, int | float) and other == 0):  # rates are above 0, each time
-            self.listener.refuse(f"a learning rate is compared with something else than 0 ({name})")
+            self.recorder.refuse(f"a learning rate is compared with something else than 0 ({name})")
         return plain(self, other)
 
     return compare

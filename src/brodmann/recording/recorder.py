@@ -16,11 +16,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from .call import Call
 from .function_calls import FunctionCalls
 from .leaving import ask_again
-from .listener import listen
 from .memory import Piece, View
 from .nested import leaves, replaced
 from .numbers import Answer, Rate
 from .operations import UNWRITTEN, depends_on_numbers, name_of, written_by
+from .reporting import report_to
 
 _one_at_a_time = threading.Lock()
 
@@ -58,8 +58,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             stack.callback(_one_at_a_time.release)
             stack.enter_context(self)
             stack.enter_context(FunctionCalls(self))
-            listen(self)
-            stack.callback(listen, None)
+            report_to(self)
+            stack.callback(report_to, None)
             yield
 
     def rate(self, value: float) -> Rate:
@@ -96,7 +96,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @property
     def draws(self) -> int:
-        """See `Listener.draws`."""
+        """How many of the operations that it heard of drew random numbers."""
         tags = (getattr(call.function, "tags", ()) for call in self.calls)  # kernels have none
         return sum(torch.Tag.nondeterministic_seeded in of_call for of_call in tags)
 
@@ -111,12 +111,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _records(self) -> bool:
         return self.refusal is None and not self._inside
 
-    # What kernels and replayed functions report, see `Listener`.
+    # What kernels and replayed functions report.
 
     def hear(
         self, function: Callable[..., Any], arguments: tuple[Any, ...], answer: Any, *, moves: bool = False
     ) -> Any:
-        """See `Listener.hear`."""
+        """Takes note of a call that was made, with tensors for addresses; returns the answer for the caller.
+
+        ``moves`` says whether it changed what the network holds.
+        """
         if not self._records:
             return answer
         number = len(self.calls)
@@ -124,12 +127,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return answer if answer is None else Answer(answer, number, self)
 
     def run(self, function: Callable[..., Any], arguments: tuple[Any, ...], *, moves: bool) -> Any:
-        """See `Listener.run`."""
+        """Makes a call with plain numbers and takes note of it, but not of what goes on inside."""
         plain = [part.plain if isinstance(part, Rate) else part for part in arguments]
         return self.hear(function, arguments, self._unheard(function, *plain), moves=moves)
 
     def ask(self, part: object, question: str) -> bool:
-        """See `Listener.ask`."""
+        """Asks what decides which calls are made, see `asked`."""
         if (part, question) not in self._answers:
             if any(call.moves for call in self.calls):
                 self.refuse("what is computed depends on what has moved before")
@@ -145,7 +148,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._inside = before
 
     def keep_from_operations(self, tensor: Tensor) -> None:
-        """See `Listener.keep_from_operations`."""
+        """Takes note that how much of a tensor counts depends on an answer: only kernels may take it."""
         if self._records:
             self.pieces[self._piece_of[_storage_of(tensor)]].for_kernels = True
 
