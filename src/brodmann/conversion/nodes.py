@@ -36,6 +36,16 @@ STANDS_FOR = "stands_for"
 """Attribute of a module that is written out: the class of the module that it replaces."""
 
 
+class Retracing(fx.Tracer):
+    """Traces a graph again, as when it is unpickled: every module is one step, and sizes may slice buffers."""
+
+    proxy_buffer_attributes = True
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """True, whatever the module."""
+        return True
+
+
 def parts_of(arguments: Any) -> list[Any]:
     """Returns everything in nested tuples, lists and dictionaries."""
     found: list[Any] = []

@@ -13,7 +13,7 @@ from torch import fx, nn
 
 from ...generators import undisturbed
 from ...several import Several, in_form_of, parts_in
-from ..nodes import asks_metadata, caller_of, name_of
+from ..nodes import Retracing, asks_metadata, caller_of, name_of
 
 ASKED = "asked"
 """Key in the metadata of a graph's output: what was asked about which nodes, with the answers, and whether they
@@ -22,15 +22,6 @@ Shapes = tuple[tuple[int, ...], ...]
 """Shapes of the tensors that come to a network, (samples, ...), in their order."""
 Asked = dict[tuple[fx.Node, Callable[[Any], Any]], tuple[Any, bool]]
 """See `ASKED`."""
-
-
-class _OfModules(fx.Tracer):
-    """Traces a network again, as when it is unpickled: every module is a step, and sizes may slice buffers."""
-
-    proxy_buffer_attributes = True
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return True
 
 
 def questions_of(
@@ -93,7 +84,7 @@ class Questions:
         for node in reversed(graph.nodes):
             if not needed.isdisjoint(node.users):
                 needed.add(node)
-        inside, copies = fx.Graph(tracer_cls=_OfModules), dict[fx.Node, fx.Node]()
+        inside, copies = fx.Graph(tracer_cls=Retracing), dict[fx.Node, fx.Node]()
         for node in graph.nodes:
             if node in needed:
                 copies[node] = inside.node_copy(node, copies.__getitem__)

@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 from torch.fx.graph import PythonCode
 
 from ..following.derivatives import WITHOUT_ERROR, OwnDerivative
-from ..nodes import name_of
+from ..nodes import Retracing, name_of
 
 
 class Functions(fx.GraphModule):
@@ -32,16 +32,6 @@ def _as_functions(restore: Callable[..., fx.GraphModule], *given: Any) -> Functi
     return Functions(found, found.graph)
 
 
-class OfFunctions(fx.Tracer):
-    """Traces functions of a network again, as when they are unpickled: sizes of the input may slice buffers."""
-
-    proxy_buffer_attributes = True
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Whether it stops at a module."""
-        return isinstance(m, OwnDerivative) or super().is_leaf_module(m, module_qualified_name)
-
-
 def as_module(
     node: fx.Node, values: Mapping[fx.Node, Any], steps: Collection[fx.Node], within: Collection[fx.Node] = ()
 ) -> tuple[Functions, list[fx.Node]]:
@@ -55,7 +45,7 @@ def as_module(
         steps: Nodes whose values are those of steps.
         within: Functions of these that are part of it all the same.
     """
-    inside = fx.Graph(tracer_cls=OfFunctions)
+    inside = fx.Graph(tracer_cls=Retracing)
     copies: dict[fx.Node, fx.Node] = {}
     held: dict[str, Tensor | nn.Module] = {}
 
