@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..errors import BrodmannError
 from ..generators import drawing_by
+from ..recording import Mode
 from ..several import Several, called_with, of_each, parts_in, rows_of
 from .nodes import parts_of
 
@@ -113,7 +113,7 @@ def _numbers_in(model: nn.Module, apart: set[int]) -> dict[Place, tuple[Any, Any
     return found
 
 
-class _Watching(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Watching(Mode):  # type: ignore[no-untyped-call]
     """Notes which parameters are written into, and the addresses of the running statistics of batch norms.
 
     Writes show even if they change nothing, such as limits that are kept already, and by whatever name.
@@ -125,7 +125,7 @@ class _Watching(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.parameters = {name: (held, held.detach()) for name, held in model.named_parameters() if held.numel()}
         self.written: set[str] = set()
         self.statistics: set[int] = set()

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..errors import BrodmannError
+from ..recording import Mode
 from ..several import parts_in
 
 
-class NoBroadcasting(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class NoBroadcasting(Mode):  # type: ignore[no-untyped-call]
     """Refuses, in what a loss computes, operations on outputs (n, 1) and targets (n,): they make (n, n).
 
     It knows the outputs and the targets, and what was made of either, number by number, or as one number for each
@@ -24,15 +24,10 @@ class NoBroadcasting(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, outputs: Any, *targets: Any) -> None:
         """Takes outputs and targets (n, ...), several of each perhaps; weights of samples are as targets."""
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.outputs = {id(part): part for part in parts_in(outputs)}
         self.targets = {id(part): part for several in targets for part in parts_in(several)}
         self.expanded: dict[int, tuple[Tensor, Tensor]] = {}  # expansions of either, and what they are of
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Lets PyTorch load its compiler, which takes seconds, only for those who compile, see `Recorder`."""
-        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -7,6 +7,7 @@ themselves.
 from .call import Call
 from .leaving import DoesNotFit, Outdated
 from .memory import View
+from .mode import Mode
 from .numbers import Answer, Rate
 from .program import Program
 from .recorder import Recorder
@@ -16,6 +17,7 @@ __all__ = [
     "Answer",
     "Call",
     "DoesNotFit",
+    "Mode",
     "Outdated",
     "Program",
     "Rate",

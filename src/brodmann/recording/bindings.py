@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from .mode import Mode
 from .nested import leaves
 from .operations import written_by
 
@@ -69,17 +69,12 @@ def _same(one: Any, other: Any) -> bool:
     return one is other or (type(one) is type(other) and not isinstance(one, Tensor) and bool(one == other))
 
 
-class _Listening(TorchDispatchMode):
+class _Listening(Mode):  # type: ignore[no-untyped-call]
     """Hears of operations, and computes nothing."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.heard: list[list[Any]] = []
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """See `Recorder`."""
-        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

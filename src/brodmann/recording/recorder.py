@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from .call import Call
 from .function_calls import FunctionCalls
 from .leaving import ask_again
 from .memory import Piece, View
+from .mode import Mode
 from .nested import leaves, replaced
 from .numbers import Answer, Rate
 from .operations import UNWRITTEN, depends_on_numbers, name_of, written_by
@@ -25,7 +25,7 @@ from .reporting import report_to
 _one_at_a_time = threading.Lock()
 
 
-class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Recorder(Mode):  # type: ignore[no-untyped-call]
     """Records what one thread computes inside its block; the numbers are what they would be without it.
 
     Attributes:
@@ -36,7 +36,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, state: Iterable[Tensor]) -> None:
         """Expects that what is recorded changes no earlier tensors but these."""
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.thread = threading.get_ident()
         self.calls: list[Call] = []
         self.pieces: list[Piece] = []
@@ -153,11 +153,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.pieces[self._piece_of[_storage_of(tensor)]].for_kernels = True
 
     # What PyTorch reports.
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Lets PyTorch load its compiler, which takes a second, only for those who compile: nothing here does."""
-        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
