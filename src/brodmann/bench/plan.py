@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..checks import check_whole, listed
+from ..checks import as_names, check_whole
 from ..errors import BrodmannError, unknown_name
 from .facts import data_facts, is_here
 from .streams import STREAMS
@@ -43,7 +43,7 @@ class Plan:
             check_whole(seeds=self.seeds)
         for kind in ("protocols", "sets", "methods", "streams"):
             if (names := getattr(self, kind)) is not None:
-                object.__setattr__(self, kind, tuple(listed(kind, names)))
+                object.__setattr__(self, kind, tuple(as_names(kind, names)))
         for kind, names, known in (("stream", self.streams or (), STREAMS), ("protocol", self.protocols, PROTOCOLS)):
             for name in names:
                 if name not in known:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ..checks import check_registered, listed
+from ..checks import as_names, check_registered
 from ..errors import BrodmannError, MissingDataError, unknown_name
 from .case import Case
 from .plan import Plan
@@ -18,7 +18,7 @@ def cases_of(names: Iterable[str], plan: Plan) -> list[Case]:
         BrodmannError: There is no such recipe, or none of them has a method or the streams that the plan names.
         MissingDataError: None of the data of one is on this machine.
     """
-    names = listed("recipes", list(names) if isinstance(names, Mapping) else names)
+    names = as_names("recipes", list(names) if isinstance(names, Mapping) else names)
     if plan.streams is not None and "interference" not in names:
         raise BrodmannError(f"Streams belong to the recipe interference, not to {', '.join(names)}: leave them out.")
     cases = [case for name in names for case in _cases_of(name, plan)]

@@ -1,7 +1,7 @@
 """What is checked before anything is computed: settings, sizes and inputs; and what users add."""
 
 from .callables import binds, check_registered, check_settings, signature_of, unwrapped
-from .names import listed
+from .names import as_names
 from .numbers import check_finite, check_memory, check_positive, check_real, check_share, check_switch, check_whole
 from .own_methods import TRUSTED, Unmodified, changes_of, check_sent
 from .tensors import (
@@ -25,6 +25,7 @@ __all__ = [
     "Unmodified",
     "all_finite",
     "all_in",
+    "as_names",
     "binds",
     "changes_of",
     "check_default_dtype",
@@ -45,7 +46,6 @@ __all__ = [
     "check_whole",
     "form_of",
     "length_of",
-    "listed",
     "rows_not_finite",
     "signature_of",
     "unwrapped",

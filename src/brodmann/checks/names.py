@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import BrodmannError
 
 
-def listed(kind: str, names: Any) -> list[str]:
+def as_names(kind: str, names: Any) -> list[str]:
     """Returns names as a list; raises a `BrodmannError` if they are anything else, such as a single name."""
     found = None if isinstance(names, str | Mapping) or not isinstance(names, Iterable) else list(names)
     if found is None or not all(isinstance(name, str) for name in found):

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..checks import check_positive, listed
+from ..checks import as_names, check_positive
 from ..errors import BrodmannError, unknown_name
 from ..held import Held
 from ..layer import Layer, replace_rule_throughout, rule_throughout
@@ -108,7 +108,7 @@ class Adjustable(BodyWithLoss):
 
     @frozen_layers.setter
     def frozen_layers(self, names: Sequence[str]) -> None:
-        self._freeze(listed("frozen_layers", names), is_within)
+        self._freeze(as_names("frozen_layers", names), is_within)
 
     def freeze_exactly(self, names: Sequence[str]) -> None:
         """Freezes what `frozen_layers` once returned: layers of these names, and none inside them that is not named.

@@ -47,7 +47,7 @@ class Callback:
         """Called once, also when training stops early or fails: ``trainer.failure`` then holds the exception."""
 
 
-def in_turn(callbacks: Any) -> list[Callback]:
+def in_order(callbacks: Any) -> list[Callback]:
     """Returns callbacks in the order in which they are called."""
     if not isinstance(callbacks, Callback | Iterable):
         raise BrodmannError(f"Expected callbacks to be a list of `Callback` objects, got {callbacks!r}.")

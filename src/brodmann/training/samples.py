@@ -19,7 +19,7 @@ from ..checks import all_finite, check_weights, check_whole
 from ..errors import BrodmannError
 from ..generators import drawing_by
 from ..several import Several, check_pairs, check_several, of_each, parts_in, rows_of, sample_count
-from .workers import batches_of
+from .workers import made_by
 
 Batch = tuple[Several, Several, Tensor | None]
 """Samples, targets, weights of samples or None, (batch, ...) each."""
@@ -145,7 +145,7 @@ class OfDataset(Samples):
             worker_init_fn=_leave_interrupts,
             generator=torch.Generator(),  # otherwise it would draw from that of the training
         )
-        with closing(batches_of(loader)) as batches:
+        with closing(made_by(loader)) as batches:
             for made in batches:
                 yield self._placed(made)
 

@@ -23,7 +23,7 @@ from ..losses.scores import name_of_score
 from ..network import Captured, Parallel
 from ..network.divergence import check_loss
 from ..several import Several, parts_in, sample_count
-from .callback import Callback, in_turn, observer
+from .callback import Callback, in_order, observer
 from .early_stopping import EarlyStopping
 from .error_norms import ErrorNorms
 from .group import Group
@@ -104,7 +104,7 @@ class Trainer:
         self._group = Group(network)
         self._keeper = Keeper(self, folder, self._group)
         self._early_stopping = EarlyStopping(self, self._keeper)
-        self.callbacks = [callback for callback in in_turn(callbacks) if self._group.keeps or not callback.writes]
+        self.callbacks = [callback for callback in in_order(callbacks) if self._group.keeps or not callback.writes]
         self.transform = transform
         self.progress = Progress()
         self._rate: float | None = None

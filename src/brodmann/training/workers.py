@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from .signals import handled
 
 
-def batches_of(loader: DataLoader[Any]) -> Generator[Any]:
+def made_by(loader: DataLoader[Any]) -> Generator[Any]:
     """Yields what a loader makes, by worker processes if it has some.
 
     If a worker dies, PyTorch's handler of SIGCHLD raises in whatever the main thread is doing, such as a step, which
