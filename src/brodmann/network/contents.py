@@ -1,4 +1,4 @@
-"""Objects that the parts of a network hold besides modules: cells, functions, and the owners of methods."""
+"""Objects that the parts of a network hold besides modules, such as cells and functions; which are a user's own."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from functools import partial
 from types import MethodType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from ..origin import is_ours
+from ..origin import is_foreign, is_ours
 
 _OF_EVERY_MODULE = vars(nn.Module()).keys()
 """Attributes that every module has."""
@@ -51,3 +52,14 @@ def _held_by(value: Any) -> Iterable[Any]:
 def attributes_of(value: Any) -> set[str]:
     """Returns the names of an object's own attributes, without those that every module has."""
     return vars(value).keys() - _OF_EVERY_MODULE if isinstance(value, nn.Module) else set(vars(value))
+
+
+def own_part(network: nn.Module, *others: Any) -> str | None:
+    """Returns the place of a user-defined module, function or other object, which may do anything; None without one."""
+    return next((name for name, value in everything_in(network, *others) if _is_own(value)), None)
+
+
+def _is_own(value: Any) -> bool:
+    if isinstance(value, MethodType):
+        return False  # its function and its object are looked at
+    return isinstance(value, torch.jit.ScriptModule | torch.jit.ScriptFunction) or is_foreign(value)

@@ -13,8 +13,8 @@ from ..kernels.fusion import fuse
 from ..recording import DoesNotFit, Outdated, Program, Recorder
 from ..recording.nested import leaves
 from ..several import Several, of_each, parts_in
+from .contents import own_part
 from .network import Network
-from .own_parts import own_part
 from .unchanged import Unchanged
 
 _MOST = 8
