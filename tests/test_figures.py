@@ -16,7 +16,8 @@ import torch
 
 from brodmann import BrodmannError, figures
 from brodmann.figures.classes_in_areas import _information
-from brodmann.figures.drawing import evenly, plain_decades, whole_numbers
+from brodmann.figures.drawing import plain_decades, whole_numbers
+from brodmann.rows import evenly_spaced
 from brodmann.telemetry import Alignment, AreaUsage
 
 Figure = pytest.importorskip("matplotlib.figure").Figure
@@ -263,9 +264,9 @@ def test_information_is_that_of_the_textbook() -> None:
 
 
 def test_of_many_layers_the_first_the_last_and_some_between_are_drawn() -> None:
-    assert evenly(3, 4) == [0, 1, 2]
-    assert evenly(64, 4) == [0, 21, 42, 63]
-    assert evenly(9, 1) == [0]
+    assert evenly_spaced(3, 4).tolist() == [0, 1, 2]
+    assert evenly_spaced(64, 4).tolist() == [0, 21, 42, 63]
+    assert evenly_spaced(9, 1).tolist() == [0]
 
 
 @pytest.mark.parametrize(

@@ -45,3 +45,11 @@ def weights_of_rows(weight: Tensor, rows: int) -> Tensor:
 def summed_by_sample(of_rows: Tensor, samples: int) -> Tensor:
     """Returns the sum of values of rows, (rows, ...), over the rows of each sample, (samples, ...)."""
     return of_rows if len(of_rows) == samples else of_rows.reshape(samples, -1, *of_rows.shape[1:]).sum(1)
+
+
+def evenly_spaced(count: int, most: int) -> Tensor:
+    """Returns at most ``most`` of the row numbers 0 to count - 1, with the first and the last.
+
+    The first rows alone would all be of one class if a file is sorted by class.
+    """
+    return torch.linspace(0, count - 1, min(count, most)).long().clamp(max=count - 1)  # float32 rounds beyond 2**24

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ..checks import check_tensors
 from ..errors import BrodmannError
+from ..rows import evenly_spaced
 from .drawing import (
     MAP,
     can_draw,
-    evenly,
     literal,
     name_ticks,
     new_figure,
@@ -62,7 +62,7 @@ def areas_by_class(
             f"Expected the class of every sample as a whole number, got {target.dtype} of shape {tuple(target.shape)}."
         )
     classes = [str(number) for number in range(int(target.max()) + 1)] if classes is None else classes
-    shown = evenly(len(names), max(1, panels))
+    shown = evenly_spaced(len(names), max(1, panels)).tolist()
     tables = [_class_table(choices[names[index]], target, len(classes)) for index in shown]
     percent = [100.0 * counts / counts.sum(1, keepdim=True).clamp_min(1) for _, counts in tables]
     largest = max(float(shares.max()) for shares in percent)

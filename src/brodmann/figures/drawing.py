@@ -105,13 +105,6 @@ def tidy_bar(bar: Any, label: str) -> None:
     bar.outline.set_visible(False)
 
 
-def evenly(count: int, most: int) -> list[int]:
-    """Returns at most ``most`` of the indices 0 to count - 1, evenly spaced, with the first and the last."""
-    if count <= most:
-        return list(range(count))
-    return [0] if most == 1 else sorted({round(index * (count - 1) / (most - 1)) for index in range(most)})
-
-
 def require(rows: Sequence[Any] | Mapping[str, Any], what: str) -> None:
     """Raises a `BrodmannError` if there is nothing to draw."""
     if not rows:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .drawing import COLOURS, GREY, INK, evenly, new_figure, require, tidy, title, whole_numbers, write_figure
+from ..rows import evenly_spaced
+from .drawing import COLOURS, GREY, INK, new_figure, require, tidy, title, whole_numbers, write_figure
 
 BANDS = 64
 """Largest number of areas with a band each; of more, the largest ones: a band takes milliseconds, and is too thin."""
@@ -35,7 +36,7 @@ def growth(path: str | Path, history: Sequence[Mapping[str, Any]], *, panels: in
     require(history, "an epoch in which areas could grow")
     epochs, count = [row["epoch"] for row in history], len(history[0]["tension"])
     edges = [epochs[0] - 0.5, *(epoch + 0.5 for epoch in epochs)]  # every epoch is as wide as the others, the last too
-    shown = evenly(count, max(1, panels))
+    shown = evenly_spaced(count, max(1, panels)).tolist()
     figure = new_figure(1.0 + 3.4 * len(shown), 3.9)
     grid = figure.add_gridspec(2, len(shown), height_ratios=(1.5, 1.0))
     for column, index in enumerate(shown):

@@ -23,10 +23,10 @@ from ..generators import undisturbed
 from ..losses.scores import name_of_score
 from ..machine import peak_memory
 from ..network import Network
+from ..rows import evenly_spaced
 from ..telemetry import area_usage
 from ..training import AlignmentRecord, AreaRecord, Callback, MetricsFile, Trainer, evaluate
 from ..training.checkpoints import checkpoint_names
-from ..training.samples import evenly_spaced
 from .assembly import device_of, placed, placed_learner, split_data, twin_of
 from .loading import load_data
 from .options import BASELINES, RunOptions

@@ -13,9 +13,9 @@ from torch import Tensor
 from .. import figures
 from ..files import finite_or_none
 from ..network import Network
+from ..rows import evenly_spaced
 from ..telemetry import Alignment, AreaUsage, alignment, area_choices, usage_of
 from ..training import read_metrics
-from ..training.samples import evenly_spaced
 from .run import Run
 
 Row = dict[str, Any]

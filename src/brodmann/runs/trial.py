@@ -7,8 +7,8 @@ from torch import Tensor
 
 from ..data import Split
 from ..generators import undisturbed
+from ..rows import evenly_spaced
 from ..training import evaluate
-from ..training.samples import evenly_spaced
 from .assembly import device_of, placed, placed_learner
 from .options import RunOptions
 

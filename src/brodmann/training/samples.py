@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, default_colla
 from ..checks import all_finite, check_weights, check_whole
 from ..errors import BrodmannError
 from ..generators import drawing_by
+from ..rows import evenly_spaced
 from ..several import Several, check_pairs, check_several, of_each, parts_in, rows_of, sample_count
 from .workers import made_by
 
@@ -232,11 +233,3 @@ def in_memory(part: Any, name: str, device: torch.device) -> InMemory:
     """
     samples = as_samples(part, name, device)
     return samples if isinstance(samples, InMemory) else InMemory(name, *samples.batch(torch.arange(len(samples))))
-
-
-def evenly_spaced(count: int, most: int) -> Tensor:
-    """Returns at most ``most`` of the row numbers 0 to count - 1, with the first and the last.
-
-    The first rows alone would all be of one class if a file is sorted by class.
-    """
-    return torch.linspace(0, count - 1, min(count, most)).long().clamp(max=count - 1)  # float32 rounds beyond 2**24
