@@ -15,6 +15,7 @@ from .tensors import (
     check_tensors,
     check_weights,
     form_of,
+    is_real,
     length_of,
     rows_not_finite,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "check_weights",
     "check_whole",
     "form_of",
+    "is_real",
     "length_of",
     "rows_not_finite",
     "signature_of",

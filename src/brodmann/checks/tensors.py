@@ -61,6 +61,11 @@ def form_of(value: Any) -> str:
     return f"{tuple(value.shape)} {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
 
 
+def is_real(value: Any) -> bool:
+    """Whether a value is a tensor of real numbers."""
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
 def check_error(error: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
     """Checks that an error is one of an output of this shape and dtype; raises a `BrodmannError`.
 

@@ -42,9 +42,10 @@ def function_of(conv: _ConvNd) -> tuple[Callable[..., Tensor], dict[str, Any]]:
 
 
 def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    """Returns a map of these weights, (out, in), and biases, (out,), which stay where they are in memory."""
+    """Returns a map of these weights, (out, in), and biases, (out,), which it holds where they lie in memory."""
     linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, dtype=weight.dtype)
-    linear.weight = nn.Parameter(weight.detach(), weight.requires_grad)
-    if bias is not None:
-        linear.bias = nn.Parameter(bias.detach(), bias.requires_grad)
+    for name, held in (("weight", weight), ("bias", bias)):
+        if held is not None and not isinstance(held, nn.Parameter):
+            held = nn.Parameter(held.detach(), held.requires_grad)
+        setattr(linear, name, held)
     return linear

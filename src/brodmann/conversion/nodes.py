@@ -141,11 +141,6 @@ def fixed(graph: fx.Graph) -> set[fx.Node]:
     return found
 
 
-def is_real(value: Any) -> bool:
-    """Whether a value is a tensor of real numbers."""
-    return isinstance(value, Tensor) and value.is_floating_point()
-
-
 def is_complex(value: Any) -> bool:
     """Whether a value is a tensor of complex numbers."""
     return isinstance(value, Tensor) and value.is_complex()

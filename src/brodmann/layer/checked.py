@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from torch import Tensor
-
-from ..checks import Unmodified, check_sent, form_of
+from ..checks import Unmodified, check_sent, form_of, is_real
 from ..errors import BrodmannError
 from ..origin import is_ours
 from ..recording import replayed
@@ -51,7 +49,7 @@ def trace_of(layer: Any, x: Any, context: Context) -> tuple[Any, Any]:
         raise BrodmannError(
             f"{name} should return the output and what `learn` must remember, (y, trace), got {type(traced).__name__}."
         )
-    return traced[0], Checked(traced[1], [form_of(part) if _is_real(part) else None for part in parts_in(x)])
+    return traced[0], Checked(traced[1], [form_of(part) if is_real(part) else None for part in parts_in(x)])
 
 
 def error_through(layer: Any, trace: Any, error: Any, context: Context) -> Any:
@@ -72,10 +70,6 @@ def error_through(layer: Any, trace: Any, error: Any, context: Context) -> Any:
         _check_forms(name, sent, trace.forms)
         replayed(check_sent, name, sent, parts_in(error))
     return below
-
-
-def _is_real(part: Any) -> bool:
-    return isinstance(part, Tensor) and part.is_floating_point()
 
 
 def _check_forms(name: str, sent: tuple[Any, ...], forms: list[str | None]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import BrodmannError
 from ..recording import Mode
+from ..recording.operations import name_of
 from ..several import parts_in
 
 
@@ -45,7 +46,7 @@ class NoBroadcasting(Mode):  # type: ignore[no-untyped-call]
         for output, target in product(outputs, targets):
             if _are_paired(output, target, shape):
                 raise BrodmannError(
-                    f"Expected a loss that compares each output with its own target, but {_name_of(func)} puts "
+                    f"Expected a loss that compares each output with its own target, but {name_of(func)} puts "
                     f"outputs {tuple(output.shape)} and targets or weights {tuple(target.shape)} together as "
                     f"{tuple(shape)}, each with every other: write output[..., 0] for outputs of one number, "
                     "or target[None] if all pairs are meant."
@@ -64,7 +65,3 @@ def _are_paired(output: Tensor, target: Tensor, together: torch.Size) -> bool:
     if longer != (*shorter, 1) or together in (shorter, longer):
         return False
     return together == tuple(map(max, longer, (1, *shorter)))  # as PyTorch stretches both
-
-
-def _name_of(func: Callable[..., Any]) -> str:
-    return str(func).split(".")[1]

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from ...errors import BrodmannError
 from ...kernels.cells import State
 from ...layers.cells import GRU, LSTM, Cell, Elman
+from ..modules import linear_of
 from ..nodes import name_of
 from .answering import made
 
@@ -147,7 +148,10 @@ class RecurrentCell(nn.Module):
         """Takes the weights of a cell, whose names may have a suffix."""
         super().__init__()
         self.input_size, self.hidden_size = plain.input_size, plain.hidden_size
-        self.inputs, self.states = (_map_of(plain, f"{which}{behind}") for which in ("ih", "hh"))
+        self.inputs, self.states = (
+            linear_of(getattr(plain, f"weight_{which}{behind}"), getattr(plain, f"bias_{which}{behind}", None))
+            for which in ("ih", "hh")
+        )
         self.cell = cell_of(plain)
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
@@ -164,16 +168,6 @@ class RecurrentCell(nn.Module):
         zeros = (inputs[:, :1] * 0.0).expand(-1, self.hidden_size)
         state: State = tuple(zeros if _is_zero(part) else part for part in given)
         return self.cell(inputs, self.states(state[0]), state)
-
-
-def _map_of(plain: Any, which: str) -> nn.Linear:
-    """Returns one of the maps of a cell, which holds the same parameters."""
-    weight = getattr(plain, f"weight_{which}")
-    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=plain.bias, dtype=weight.dtype)
-    linear.weight = weight
-    if plain.bias:
-        linear.bias = getattr(plain, f"bias_{which}")
-    return linear
 
 
 @fx.wrap

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from ...checks import is_real
 from ...errors import BrodmannError
 from ...several import Several, of_each, rows_of
 from ..following.derivatives import WITHOUT_ERROR
-from ..nodes import IN_PLACE, RELUS, in_one_memory, is_complex, is_real, name_of, reads_numbers, writes
+from ..nodes import IN_PLACE, RELUS, in_one_memory, is_complex, name_of, reads_numbers, writes
 
 
 def leave_out_writing(graph: fx.Graph, root: nn.Module, sample: Several) -> None:

@@ -13,11 +13,12 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from ...checks import is_real
 from ...errors import BrodmannError
 from ...generators import drawing_by, generator_states
 from ...several import Several, of_each
 from ..following.questions import ASKED
-from ..nodes import TRAINING, arguments_of, asks_metadata, caller_of, is_real, name_of, reached, reads_numbers
+from ..nodes import TRAINING, arguments_of, asks_metadata, caller_of, name_of, reached, reads_numbers
 from .batch_norms import KeptNorm
 
 DROPOUTS: dict[Any, type[nn.Module]] = {

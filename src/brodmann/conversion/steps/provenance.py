@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import fx, nn
 
+from ...checks import is_real
 from ...errors import BrodmannError
 from ...layer import has_parameters
 from ...origin import package_of
-from ..nodes import FOLLOWED_PACKAGES, fixed, held_by, is_complex, is_real, name_of, parts_of, reached, reads_numbers
+from ..nodes import FOLLOWED_PACKAGES, fixed, held_by, is_complex, name_of, parts_of, reached, reads_numbers
 
 _PRODUCTS = (
     "matmul mm bmm addmm baddbmm addbmm mv addmv inner outer ger dot vdot vecdot kron tensordot einsum chain_matmul "

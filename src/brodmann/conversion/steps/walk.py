@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from ...checks import changes_of
+from ...checks import changes_of, is_real
 from ...errors import BrodmannError, lacks_memory
 from ...layer import has_parameters
 from ...layers.graph import INPUT
@@ -25,7 +25,7 @@ from ..following.recurrent import Recurrence
 from ..following.tracers import Root, one_line
 from ..following.transformers import written_out
 from ..modules import MAPS, linear_of, module_text
-from ..nodes import RELUS, is_held, is_real, name_of, origin_of
+from ..nodes import RELUS, is_held, name_of, origin_of
 from ..rewriting.ties import uses_of_parameters
 from ..rewriting.training_mode import DROPOUTS
 from ..samples import check_returned
