@@ -57,10 +57,6 @@ class Transpose(Feedback):
     delta and part_delta (rows, out), W0 and D[g] (out, in), e_below (rows, in). Reads the forward weights, holds none.
     """
 
-    def __init__(self, shape: Shape) -> None:
-        """Holds no weights."""
-        super().__init__()
-
     def error(self, signal: Signal) -> Tensor:
         """See `Feedback.error`."""
         return error_of_parts(signal.shared, signal.areas, signal.delta, signal.part_delta, signal.groups)

@@ -182,7 +182,7 @@ class AreaLinear(Maps):
         if isinstance(choice, Choice) or followed(rows, *self._weights()):
             out = self._followed(rows, choice)
         else:
-            groups = _groups(rows, choice)
+            groups = groups_of(rows, choice)
             slot = None if self.areas is None else self.areas.slots_of_now(groups.of_rows)  # another thread may learn
             out, _ = self._output(rows, choice, groups, slot)
         return unflatten_rows(out, x.shape[:-1])
@@ -197,7 +197,7 @@ class AreaLinear(Maps):
         if context.weight is not None and self.update_rule.repeats:
             check_counts(context.weight, len(rows))  # here, where no layer has moved yet
         route = self._route(x, rows, context)
-        groups = _groups(rows, route)
+        groups = groups_of(rows, route)
         out, own = self._output(rows, route, groups)
         needed = own if route is not None and route.reads_gate_error and self.steers else None
         leading = x.shape[:-1]
@@ -347,5 +347,6 @@ def _gate_error(signal: Signal, own: Tensor) -> Tensor:
     return (signal.delta * own).sum(1)
 
 
-def _groups(rows: Tensor, route: Route | None) -> Groups:
+def groups_of(rows: Tensor, route: Route | None) -> Groups:
+    """Returns the rows of each area in a layer that gets rows (rows, in); without a route all are of area 0."""
     return Groups.single(rows.shape[0], rows.device) if route is None else route.groups_of(rows.shape[0])

@@ -10,12 +10,11 @@ from torch import Tensor, nn
 from ..autograd import unrecorded
 from ..checks import check_error, check_tensors
 from ..errors import BrodmannError
-from ..kernels import Groups
 from ..kernels.cells import PullBack, State
 from ..layer import Container, Context
 from ..routing import Chosen, Route
 from ..rows import stack_steps
-from .area_linear import AreaLinear, AreaTrace
+from .area_linear import AreaLinear, AreaTrace, groups_of
 from .cells import Cell
 
 
@@ -159,8 +158,8 @@ def _of_all(steps: list[AreaTrace]) -> AreaTrace:
     own = [step.own for step in steps if step.own is not None]
     routes = [step.route for step in steps if step.route is not None]
     route = Route.of_steps(routes) if routes else None
-    groups = Groups.single(len(x), x.device) if route is None else route.groups_of(len(x))
-    return AreaTrace(x, stack_steps(own) if own else None, route, groups, (*steps[0].leading, len(steps)))
+    leading = *steps[0].leading, len(steps)
+    return AreaTrace(x, stack_steps(own) if own else None, route, groups_of(x, route), leading)
 
 
 def _at_step(context: Context, step: int, steps: int) -> Context:

@@ -44,7 +44,11 @@ class Program:
         self._rated: list[tuple[Any, Any, Rate]] = []  # arguments or keywords, and where in them
         self._receivers: dict[int, list[tuple[list[Any], int]]] = defaultdict(list)  # of answers, by the call
         self._room = _room(size)
-        lay = partial(_laid, room=self._room, begins=begins)
+
+        def lay(values: Any) -> Any:
+            """Returns values with tensors in the place of views."""
+            return replaced(View, lambda view: view.tensor(self._room, begins), values)
+
         self.outputs = lay(results)
         for own in self._inputs:
             own.see([], {"outputs": self.outputs}, by_address=False)
@@ -168,11 +172,6 @@ def _room(size: int) -> Tensor:
     """Returns memory, (bytes,), that begins with a cache line."""
     room = torch.empty(size + LINE, dtype=torch.uint8, device="cpu")  # whatever the default device is
     return room[-room.data_ptr() % LINE :][:size]
-
-
-def _laid(values: Any, room: Tensor, begins: list[int]) -> Any:
-    """Returns values with tensors in the place of views."""
-    return replaced(View, lambda view: view.tensor(room, begins), values)
 
 
 def _answered(
