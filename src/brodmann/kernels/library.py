@@ -29,17 +29,13 @@ _ARGUMENTS = {
 }
 WRITTEN, RELU = -2, -1
 """Where forward and error take what they write, and the ReLU behind it: whether there is one, or its outputs."""
-_GROUP = [_POINTER, _INTEGER, _INTEGER, _POINTER, _INTEGER, *[_POINTER] * 3]
-_NEAREST = [*[_INTEGER] * 4, *[_POINTER] * 3]
-_GATE = [*[_INTEGER] * 4, *[_POINTER] * 4, _NUMBER, _POINTER]
-_LOSS = [_INTEGER, _INTEGER, _POINTER, _POINTER, _NUMBER, _POINTER, _POINTER]
 _CELL = [*[_INTEGER] * 3, _POINTER, _INTEGER]
 _WITHOUT_AREAS: dict[str, tuple[list[Any], Any]] = {
     "norm": ([*[_INTEGER] * 3, _POINTER, _NUMBER, _POINTER, _POINTER], None),
     "norm_down": ([*[_INTEGER] * 3, *[_POINTER] * 4], None),
-    "nearest": (_NEAREST, None),
-    "gate_down": (_GATE, None),
-    "cross_entropy": (_LOSS, _INTEGER),
+    "nearest": ([*[_INTEGER] * 4, *[_POINTER] * 3], None),
+    "gate_down": ([*[_INTEGER] * 4, *[_POINTER] * 4, _NUMBER, _POINTER], None),
+    "cross_entropy": ([_INTEGER, _INTEGER, _POINTER, _POINTER, _NUMBER, _POINTER, _POINTER], _INTEGER),
     "lstm": ([*_CELL, *[_POINTER] * 6], None),
     "lstm_down": ([*[_INTEGER] * 3, *[_POINTER] * 7], None),
     "gru": ([*_CELL, *[_POINTER] * 4], None),
@@ -72,7 +68,7 @@ def functions() -> dict[str, Callable[..., Any]]:
             )
         return {}
     signatures: dict[str, tuple[list[Any], Any]] = {
-        "group": (_GROUP, _INTEGER),
+        "group": ([_POINTER, _INTEGER, _INTEGER, _POINTER, _INTEGER, *[_POINTER] * 3], _INTEGER),
         "lacks": ([_POINTER, _INTEGER, _POINTER], _INTEGER),
         "pairs": ([], _INTEGER),
     }

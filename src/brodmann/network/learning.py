@@ -120,18 +120,14 @@ class Learning(Adjustable):
         """Makes the first half of a step, see `learn`; returns it, ``dL/d output`` and the loss, checked."""
         check_batch(x, target, weight)
         context = self.context(target, weight, lr=lr, observe=observe)
-
-        def error_of(output: Several) -> tuple[Any, Tensor]:
-            return self._checked_error(output, x, target, weight)
-
         with self._computing(x):
             recruiting = [asked(router, "recruits") for router in self._recruiting]  # before any of them does
             if any(recruiting):
-                error_of(self.body(x))  # a step that is refused must recruit nothing
+                self._checked_error(self.body(x), x, target, weight)  # a step that is refused must recruit nothing
             elif recruiting:
                 context = context._replace(recruits=False)
             output, trace = trace_of(self.body, x, context)
-            return Pending(output, trace, context), *error_of(output)
+            return Pending(output, trace, context), *self._checked_error(output, x, target, weight)
 
     @unrecorded
     def error_pass(self, pending: Pending, error: Any) -> Any:

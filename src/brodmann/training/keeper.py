@@ -37,6 +37,7 @@ class Keeper:
 
     Attributes:
         draws: Random numbers of the training, which a checkpoint continues.
+        check: Raises if the folder of a training that runs was deleted, moved or replaced.
     """
 
     def __init__(self, trainer: Trainer, folder: str | Path | None, group: Group) -> None:
@@ -51,7 +52,7 @@ class Keeper:
         self.draws = Draws(trainer.schedule.seed, trainer.samples.device)
         self._trainer, self._group = trainer, group
         self._best = BestWeights(trainer.network, self.folder)
-        self._check: Callable[[], None] = _nothing
+        self.check: Callable[[], None] = _nothing
         self._written = 0.0
 
     @contextmanager
@@ -64,15 +65,11 @@ class Keeper:
         self._group.by_first(self._check_new)
         with ExitStack() as stack:
             if self.folder is not None and self._group.keeps:
-                self._check = stack.enter_context(staying(self.folder))
+                self.check = stack.enter_context(staying(self.folder))
             self._written = time.monotonic()
             self._group.by_first(self._best.go_on)
             self._group.copy_first()
             yield
-
-    def check(self) -> None:
-        """Raises if the folder was deleted, moved or replaced."""
-        self._check()
 
     def written_within(self, seconds: float) -> bool:
         """Whether the last checkpoint, or the beginning, is not longer ago than that."""
@@ -81,7 +78,7 @@ class Keeper:
     def checkpoint(self) -> None:
         """Writes a checkpoint, if there is a folder."""
         if self.folder is not None and self._group.keeps:
-            self._check()
+            self.check()
             trainer = self._trainer
             draws = zip(GENERATORS, self.draws.now(), strict=False)
             tensors = {**trainer.network.learning_state(), **dict(draws)}
