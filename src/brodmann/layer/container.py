@@ -16,6 +16,15 @@ class Container(Layer):
     traces_again: bool = False
     """Whether it traces its layers a second time when the error comes down."""
 
+    def settle(self) -> None:
+        """Checks, as when it was built, whether its layers go together, and tells them what they need to know.
+
+        A `Network` calls it when a part was put in another's place. Default: nothing to check.
+
+        Raises:
+            BrodmannError: They do not go together.
+        """
+
     @property
     def update_rule(self) -> UpdateRule | None:
         """Rule that all layers inside follow, at any depth, and its router; None if they follow several, or none.

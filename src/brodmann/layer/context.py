@@ -43,7 +43,6 @@ class Context(NamedTuple):
         processes: The processes that make the step together, see `brodmann.Parallel`; None if this one is alone.
         output: Output of the network before the step, (batch, ..., outputs), if ``output_error`` is set; the caller has
             it too, so it must stay as it is.
-        recruits: Whether a router may recruit in this step.
     """
 
     lr: float = 0.0
@@ -58,7 +57,6 @@ class Context(NamedTuple):
     gathered: dict[Gathering, list[Any]] | None = None
     processes: Processes | None = None
     output: Tensor | None = None
-    recruits: bool = True
 
     def rate_of(self, layer: Layer) -> float:
         """Returns the multiple of the learning rate for all that one layer holds."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -32,6 +32,14 @@ class Sequential(Container):
             BrodmannError: One of them is not a `Layer`, stands there twice, or sends no error down to those that learn.
         """
         super().__init__()
+        self._check(layers)
+        self.layers = nn.ModuleList(layers)
+
+    def settle(self) -> None:
+        """Checks its layers again, see `Container.settle`."""
+        self._check([*self.layers])
+
+    def _check(self, layers: Sequence[Any]) -> None:
         below: set[Layer] = set()
         for index, layer in enumerate(layers):
             place = f"Layer {index} of {type(self).__name__}"
@@ -44,7 +52,6 @@ class Sequential(Container):
             below.add(layer)
             if not layer.sends_down and any(lower.learns for lower in layers[:index]):
                 raise _without_feedback(layer, index)
-        self.layers = nn.ModuleList(layers)
 
     def forward(self, x: Tensor, choice: Chosen = None) -> Tensor:
         """Inference: x (batch, ...) as the first layer takes it; returns the output of the last."""
@@ -194,6 +201,13 @@ class Routed(Container, Gathering):
         check_layer(body, "The body of Routed")
         if not isinstance(router, Router):
             raise BrodmannError(f"Expected the router of Routed to be a Router, got {type(router).__name__}.")
+        self.router, self.body = router, body
+        self.settle()
+        self._update_rule = router.projection.update_rule
+
+    def settle(self) -> None:
+        """Checks whether the layers go with the router, and tells them their places, see `Container.settle`."""
+        router, body = self.router, self.body
         named = [(name, part) for name, part in body.named_modules() if isinstance(part, AreaLinear)]
         alone = [name for name, part in named if part.router is not None]
         if alone and not any(part.routed for part in followers(body, AreaLinear)):
@@ -210,8 +224,6 @@ class Routed(Container, Gathering):
                 )
             part.place, part.steers = place, part.gated or not gated
         settle_feedback(router, gated=gated, lowest=not body.sends_down)
-        self.router, self.body = router, body
-        self._update_rule = router.projection.update_rule
 
     @property
     def moves(self) -> bool:

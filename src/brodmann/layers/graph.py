@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..autograd import unrecorded
 from ..errors import BrodmannError
-from ..layer import Container, Context, Gathering, Layer, error_through, trace_of
+from ..layer import Container, Context, Gathering, Layer, check_layer, error_through, trace_of
 from ..routing import Chosen, Recruiting
 from ..several import Several, of_each, parts_in
 from .local import Local
@@ -84,6 +84,16 @@ class Graph(Container):
         if loose := unread(self.plan, returned):
             raise BrodmannError(f"Nothing reads {', '.join(loose)} in this Graph: leave out nodes that nothing reads.")
         self.plan = with_last_reads(self.plan, returned)
+        self.settle()
+
+    def settle(self) -> None:
+        """Checks its nodes and finds out which move late, see `Container.settle`."""
+        for name, node in self.plan.items():
+            layer = self.layer_of(name)
+            check_layer(layer, f"Node '{name}'")
+            self._check_tied(name, layer, node.reads)
+            if node.holder != name:
+                _check_gathers(name, layer, traces_again=self.traces_again)
         self._late = self._moving_late()
         self._check_ways_down()
 
@@ -106,9 +116,7 @@ class Graph(Container):
                     f"Node '{name}' takes the layer of '{part}', which is not an earlier node that has a layer: "
                     f"{before}."
                 )
-            layer = self.layer_of(part)
-            _check_gathers(name, layer, traces_again=self.traces_again)
-            return self.plan[part].holder, layer
+            return self.plan[part].holder, self.layer_of(part)
         layer = part if isinstance(part, Layer) else Local(part)
         if layer.can_learn and any(layer is other for other in self.nodes.values()):
             raise BrodmannError(
@@ -130,16 +138,21 @@ class Graph(Container):
             raise BrodmannError(
                 f"Node '{name}' names nothing to read: add a name after the layer, such as '{self.inputs[0]}'."
             )
-        if isinstance(layer, TiedProduct):
-            if len(reads) != 2 or reads[1] in self.inputs or self.layer_of(reads[1]) is not layer.weights:
-                raise BrodmannError(
-                    f"Node '{name}' is a TiedProduct: expected it to read a value and the node of its TiedWeights, got "
-                    f"{', '.join(reads)}."
-                )
-        elif len(reads) > 1 and not isinstance(layer, Local | Product):
+        self._check_tied(name, layer, reads)
+        if len(reads) > 1 and not isinstance(layer, Local | Product | TiedProduct):
             raise BrodmannError(
                 f"Node '{name}' is a layer, which reads one value, but it names {len(reads)}: join them first with "
                 "an operation such as torch.add."
+            )
+
+    def _check_tied(self, name: str, layer: Layer, reads: tuple[str, ...]) -> None:
+        """Raises if a node is a `TiedProduct` and reads other weights than its own."""
+        if not isinstance(layer, TiedProduct):
+            return
+        if len(reads) != 2 or reads[1] in self.inputs or self.layer_of(reads[1]) is not layer.weights:
+            raise BrodmannError(
+                f"Node '{name}' is a TiedProduct: expected it to read a value and the node of its TiedWeights, got "
+                f"{', '.join(reads)}."
             )
 
     @property

@@ -49,6 +49,11 @@ class Recomputed(Sequential):
         _check_steps(self)
         self.segments = _checked(segments, len(layers), "layers")
 
+    def settle(self) -> None:
+        """Checks its layers again, see `Container.settle`."""
+        super().settle()
+        _check_steps(self)
+
     def extra_repr(self) -> str:
         """Shown by print(network)."""
         return f"segments={self.segments}"
@@ -106,8 +111,12 @@ class RecomputedGraph(Graph):
             BrodmannError: As `Graph` and `Recomputed`.
         """
         super().__init__(nodes, inputs, outputs)
-        _check_steps(self)
         self.segments = _checked(segments, len(self.plan), "nodes")
+
+    def settle(self) -> None:
+        """Checks its layers again, see `Container.settle`."""
+        super().settle()
+        _check_steps(self)
 
     def extra_repr(self) -> str:
         """Shown by print(network)."""

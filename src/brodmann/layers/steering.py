@@ -35,18 +35,9 @@ class Steering(NamedTuple):
         """Routes the samples of a step, x (rows, in); if it recruits, new ones first get areas, copies of others.
 
         Samples of weight 0 recruit none: they count as if they were not there.
-
-        Raises:
-            BrodmannError: It would recruit, and the network was built without it, so that nobody has looked whether the
-                step can be made.
         """
         router, weight = self.router, context.weight
         if isinstance(router, Recruiting) and context.lr_of(self.layer) > 0 and asked(router, "recruits"):
-            if not context.recruits:
-                raise BrodmannError(
-                    f"The router of a {type(self.layer).__name__} recruits areas, but was put into the body after the "
-                    "Network had been built, which has to know of it: build another Network of this body."
-                )
             replayed(self._recruit, router, x, weight, moves=True)
             for part in self._area_maps():
                 part.stay_here()

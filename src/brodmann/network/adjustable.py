@@ -35,8 +35,7 @@ class Adjustable(BodyWithLoss):
     def rates(self) -> Rates:
         """Multiples of the learning rate. May be replaced between steps, for example to freeze a layer.
 
-        A layer that is put in another's place moves at a rate of 1 until they are assigned again. If its router
-        recruits, build another network of the body instead.
+        A layer that is put in another's place has the rate of its name.
 
         Raises:
             BrodmannError: It names a layer that does not exist.

@@ -10,6 +10,8 @@ from torch import nn
 class Composition:
     """What modules hold at one time: the modules inside each of them."""
 
+    __slots__ = ("_before", "_tables")
+
     def __init__(self, modules: Iterable[nn.Module]) -> None:
         """Looks at each of them, not at what is inside those."""
         self._tables = [part._modules for part in modules if part._modules]

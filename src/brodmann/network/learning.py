@@ -13,7 +13,7 @@ from ..autograd import autocast_off, unrecorded
 from ..checks import MisfitError, check_real
 from ..errors import BrodmannError
 from ..feedback import Feedback
-from ..layer import Context, Layer, Observer, error_through, trace_of
+from ..layer import Container, Context, Layer, Observer, error_through, trace_of
 from ..losses.builtin import Loss
 from ..losses.error import error_and_loss
 from ..rates import Rates
@@ -22,7 +22,10 @@ from ..routing import Recruiting, Router
 from ..several import Several, check_batch, of_each, parts_in
 from .adjustable import Adjustable, routers
 from .changes import Changes
+from .composition import Composition
 from .divergence import check_loss
+from .files import check_savable
+from .learning_layers import check_once
 from .open_step import OpenStep
 
 
@@ -47,10 +50,37 @@ class Learning(Adjustable):
         """Takes the layers, the loss and the settings of a step, see `Network`."""
         super().__init__(body, loss, rates, clip)
         self.lr = lr
+        self._changes = Changes()
+        self._look()
+
+    def _look(self) -> None:
+        """Checks the body, and looks for the parts that steps ask: as it is built, and whenever that has changed.
+
+        Raises:
+            BrodmannError: A part that learns stands in the body twice, or has extra state.
+        """
+        check_once(self.body)
+        check_savable(self.body)
         paths = [(name.rpartition(".")[0], part) for name, part in self.named_modules() if isinstance(part, Feedback)]
         self._direct = [name for name, path in paths if path.from_output]
         self._recruiting = [router for _, router in routers(self) if isinstance(router, Recruiting)]
-        self._changes = Changes()
+        self._composition = Composition(self.modules())
+
+    def look_again(self) -> None:
+        """Does for a body in which a part was put in another's place what building a network of it would do.
+
+        Every step begins with it.
+
+        Raises:
+            BrodmannError: As when it is built, or a name in ``rates`` is that of no layer any more.
+        """
+        if self._composition.is_same():
+            return
+        for part in self.body.modules():
+            if isinstance(part, Container):
+                part.settle()
+        self.rates = self.rates
+        self._look()
 
     @unrecorded
     def trace(
@@ -124,8 +154,6 @@ class Learning(Adjustable):
             recruiting = [asked(router, "recruits") for router in self._recruiting]  # before any of them does
             if any(recruiting):
                 self._checked_error(self.body(x), x, target, weight)  # a step that is refused must recruit nothing
-            elif recruiting:
-                context = context._replace(recruits=False)
             output, trace = trace_of(self.body, x, context)
             return Pending(output, trace, context), *self._checked_error(output, x, target, weight)
 
@@ -189,8 +217,9 @@ class Learning(Adjustable):
         """Returns what layers are given in a step of this network; arguments as for `learn`.
 
         Raises:
-            BrodmannError: The learning rate is negative.
+            BrodmannError: The learning rate is negative, or a part was put in another's place where it cannot learn.
         """
+        self.look_again()
         rate = self.lr if lr is None else lr
         check_real(lr=rate)
         return Context(
@@ -201,7 +230,6 @@ class Learning(Adjustable):
             observe=observe,
             target=target,
             layer_rates=self._layer_rates,
-            recruits=bool(self._recruiting),
         )
 
     def _check_returns_error(self, x: Several) -> None:

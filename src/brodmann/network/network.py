@@ -24,9 +24,9 @@ from ..several import Several, check_several, parts_in, sample_count
 from ..storage import COMPUTING
 from ..updates import LEARNING_RATE, UpdateRule
 from .counting import active_parameters, total_parameters
-from .files import check_savable, load_whole, read_network, write_network
+from .files import load_whole, read_network, write_network
 from .learning import Learning
-from .learning_layers import check_once, learning_layers
+from .learning_layers import learning_layers
 
 
 class Network(Learning):
@@ -72,23 +72,26 @@ class Network(Learning):
                 parameter nor a buffer, which no file would hold.
         """
         check_layer(body, "The body of a Network")
-        check_once(body)
-        check_savable(body)
         if lr is not None:
             check_real(lr=lr)
-        moving = [part for part in body.modules() if isinstance(part, Layer) and part.moves]
-        maps = [part for part in moving if not isinstance(part, Routed)]  # a projection goes along at any rate
-        rules = [part.update_rule for part in maps if part.update_rule is not None]
-        recursive = any(rule.recursive for rule in rules)
-        if loss is None and recursive:
+        rules = _rules_in(body)
+        if loss is None and any(rule.recursive for rule in rules):
             loss = SumOfSquares()
         super().__init__(body, loss, _suited_rate(rules) if lr is None else lr, rates, clip)
-        self.recursive = recursive
-        if recursive and not isinstance(self.loss, SumOfSquares):
+
+    def _look(self) -> None:
+        """Also warns if layers follow `RLS` under a loss that does not suit it."""
+        super()._look()
+        if self.recursive and not isinstance(self.loss, SumOfSquares):
             warn(
                 "Recursive least squares needs SumOfSquares: other losses, such as a mean over the batch, make its "
                 "steps too small to learn from one pass.",
             )
+
+    @property
+    def recursive(self) -> bool:
+        """Whether a layer follows `RLS`, or another rule that is recursive."""
+        return any(rule.recursive for rule in _rules_in(self.body))
 
     @staticmethod
     def from_design(design: Mapping[str, Any], loss: Loss | None = None, **options: Any) -> Network:
@@ -240,6 +243,12 @@ class Network(Learning):
         network = Network(body, loss, lr=settings["lr"])
         network.adjust(settings)
         return network
+
+
+def _rules_in(body: Layer) -> list[UpdateRule]:
+    """Returns the rules of the layers that move; a projection goes along at any rate."""
+    parts = (part for part in body.modules() if isinstance(part, Layer) and not isinstance(part, Routed))
+    return [part.update_rule for part in parts if part.update_rule is not None and part.moves]
 
 
 def _suited_rate(rules: Iterable[UpdateRule]) -> float:

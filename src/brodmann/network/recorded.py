@@ -122,7 +122,9 @@ class Recorded:
         if own is not None and not self._own_parts:
             attempt.refusal = f"'{own}' is a part of your own: own_parts=True lets it be captured"
             return None
-        if rate is not None:  # areas may become more: copies, and networks of another dtype, have no room for them
+        if rate is not None:
+            network.look_again()  # before it is seen as it is
+            # Areas may become more: copies, and networks of another dtype, have no room for them.
             for part in network.modules():
                 if isinstance(part, AreaMap):
                     part.make_room()

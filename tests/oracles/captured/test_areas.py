@@ -168,13 +168,15 @@ def test_areas_are_recruited_at_several_places_of_a_captured_step(body: str) -> 
     assert not all(router.recruits for _, router in routers(pair.network))
 
 
-def test_a_router_of_a_layer_that_came_later_is_not_asked_in_captured_steps() -> None:
+def test_a_layer_that_came_later_is_captured_with_its_router() -> None:
     torch.manual_seed(0)
     late = recruiting(4, 3)
-    pair = Pair(Network(Sequential(recruiting(5, 4), Local(nn.ReLU()), AreaLinear(4, 3, update=Adam()))))
+    body = Sequential(AreaLinear(5, 4, areas=2, update=Adam()), Local(nn.ReLU()), AreaLinear(4, 3, update=Adam()))
+    pair = Pair(Network(body)).learn(70, rows=1)
+    assert pair.captured
     pair.change(lambda network: network.body.layers.__setitem__(2, deepcopy(late)))
-    pair.learn(3, rows=1)
-    assert "depends on what has moved before" in pair.step.refusal
+    assert pair.learn(1, rows=1).captured, pair.step.refusal  # the recording paid off, so another one comes at once
+    assert not pair.learn(12, rows=1).network.body.layers[2].router.vacant.all()
 
 
 @pytest.mark.parametrize("flaw", ["a target", "a number"])
