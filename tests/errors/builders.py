@@ -20,11 +20,13 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: residual_mlp(4, 2, width=(8, 8)),  # type: ignore[arg-type]
-        "Expected width to be a whole number of at least 1, got (8, 8).",
+        "A residual network has one width, since its blocks add to their input, got (8, 8): give one number, or leave "
+        "residual out.",
     ),
     (
         lambda: Backpropagation(4, 2, depth=3, width=(8, 8), residual=True),
-        "Expected width to be a whole number of at least 1, got (8, 8).",
+        "A residual network has one width, since its blocks add to their input, got (8, 8): give one number, or leave "
+        "residual out.",
     ),
     (
         lambda: mlp(4, 2, activation="rely"),

@@ -153,7 +153,7 @@ def test_a_width_for_each_hidden_layer_goes_through_the_command_line(
     for wrong, message in (
         (["--resume", str(run), "--width", "12", "7"], r"in which --width is \(12, 6\): leave \(12, 7\) out"),
         ([str(table), "--width", "8", "6", "--layers", "4"], "Expected 3 linear layers, one for each width"),
-        ([str(table), "--width", "8", "6", "--residual"], r"width to be a whole number of at least 1, got \[8, 6\]"),
+        ([str(table), "--width", "8", "6", "--residual"], r"A residual network has one width, .* got \[8, 6\]"),
         ([str(table), "--width", "8", "6", "--channels", "4"], "--width cannot be combined with --channels"),
         ([str(table), "--width"], "Expected width to be a list, one number for each hidden layer"),
     ):

@@ -40,6 +40,11 @@ def check_residual(depth: Any, width: Any) -> None:
     Raises:
         BrodmannError: There is none, or the width is no positive whole number.
     """
+    if isinstance(as_ints(width), list | tuple):
+        raise BrodmannError(
+            f"A residual network has one width, since its blocks add to their input, got {width!r}: give one number, "
+            "or leave residual out."
+        )
     check_whole(depth=depth, width=width)
     if depth < 3:
         raise BrodmannError(f"A residual network needs a depth of at least 3 (stem, block, readout), got {depth}.")
