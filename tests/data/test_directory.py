@@ -50,6 +50,19 @@ def test_what_needs_no_folder_loads_without_a_home(tmp_path: Path, monkeypatch: 
     assert diagnose()["data folder"].startswith("none: ~/.cache begins with a home folder that does not exist")
 
 
+def test_endings_in_capital_letters_are_listed(tmp_path: Path) -> None:
+    """As some programs write them; `load` takes them."""
+    (tmp_path / "T.CSV").write_text("0.5,1.5,a\n1,2,b\n" * 5)
+    write_npz(tmp_path / "mine.npz")
+    (tmp_path / "mine.npz").rename(tmp_path / "MINE.NPZ")
+    (tmp_path / "folder.csv").mkdir()
+    rows = {row.name: row for row in available(tmp_path) if row.present}
+    assert rows.keys() == {"digits", "T.CSV", "MINE"}
+    assert (rows["T.CSV"].kind, rows["MINE"].kind) == ("csv", "npz")
+    for name in (*rows, "MINE.NPZ"):
+        assert len(load(name, tmp_path).x_train)
+
+
 def test_available_lists_what_is_there_and_what_could_be(tmp_path: Path) -> None:
     write_mnist(tmp_path)
     write_npz(tmp_path / "semeion.npz")

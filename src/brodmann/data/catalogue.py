@@ -149,9 +149,7 @@ def available(data_dir: str | Path | None = None) -> list[DatasetRow]:
     ]
     rows += [DatasetRow(name, "npz", str(path), True) for name, path in own.items()]
     rows += [
-        DatasetRow(path.name, ending[1:], str(path), True)
-        for ending in TABLES
-        for path in sorted(directory.glob(f"*{ending}"))
+        DatasetRow(path.name, ending[1:], str(path), True) for ending in TABLES for path in _files(directory, ending)
     ]
     rows += [DatasetRow(name, "openml", str(table_place(name, directory)), True) for name in cached_tables(directory)]
     return rows
@@ -188,8 +186,12 @@ def _as_name(name: Any) -> str:
 
 def _own_files(directory: Path) -> dict[str, Path]:
     """Returns the .npz files by the name that loads them; ``digits`` is taken, so that file keeps its ending."""
-    files = sorted(directory.glob("*.npz")) if directory.is_dir() else []
-    return {path.name if path.stem == BUNDLED else path.stem: path for path in files}
+    return {path.name if path.stem == BUNDLED else path.stem: path for path in _files(directory, ".npz")}
+
+
+def _files(directory: Path, ending: str) -> list[Path]:
+    """Returns the files in a folder that have an ending, in small or capital letters, by name."""
+    return sorted(path for path in directory.glob("*") if path.name.lower().endswith(ending) and path.is_file())
 
 
 def _own_file(name: str, directory: Path) -> Path | None:
