@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from threading import Event, Thread
@@ -12,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from brodmann import BrodmannError, CheckpointError
-from brodmann.files import read_tensors, replacing, write_tensors
+from brodmann.files import read_json, read_tensors, replacing, write_json, write_tensors
 
 
 def test_tensors_and_options_come_back(tmp_path: Path) -> None:
@@ -105,6 +106,20 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BrodmannError, match=r"Cannot write .*: .*\. Choose a folder that you may write to\."):
         write_tensors(tmp_path / "file" / "t.safetensors", {"a": torch.zeros(1)}, {})
+
+
+def test_a_full_disk_is_called_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def half(path: Path, content: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    write_json(tmp_path / "a.json", {"a": 1})
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(BrodmannError, match=r"a\.json: No space left on device\. Make room there, or choose another"):
+        write_json(tmp_path / "a.json", {"a": 2})
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    assert read_json(tmp_path / "a.json") == {"a": 1}
 
 
 def test_a_link_stays_one_and_what_is_no_file_is_left_alone(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from .origin import package_of_code
 
@@ -40,6 +42,13 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     while frame.f_back is not None and package_of_code(frame) in _BETWEEN:
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
+
+
+def cannot_write(path: Path, error: OSError) -> BrodmannError:
+    """Builds the error for a file or folder that the system does not let us write."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    remedy = "Make room there, or choose another folder" if full else "Choose a folder that you may write to"
+    return BrodmannError(f"Cannot write {path}: {error.strerror}. {remedy}.")
 
 
 def lacks_memory(error: BaseException) -> bool:

@@ -8,7 +8,7 @@ import os
 import zlib
 from pathlib import Path
 
-from ..errors import BrodmannError
+from ..errors import BrodmannError, cannot_write
 from ..files import write_bytes
 from .case import Row
 
@@ -49,9 +49,7 @@ class Journal:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise BrodmannError(
-                f"Cannot write {self.path}: {error.strerror}. Choose a folder that you may write to."
-            ) from None
+            raise cannot_write(self.path, error) from None
 
     def _unpack(self) -> None:
         if not self._packed.is_file():

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import BrodmannError
+from ..errors import BrodmannError, cannot_write
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise BrodmannError(f"Cannot write {path}: {error.strerror}. Choose a folder that you may write to.") from None
+        raise cannot_write(path, error) from None
 
 
 def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from ..errors import BrodmannError
+from ..errors import BrodmannError, cannot_write
 
 if sys.platform == "win32":
     import msvcrt
@@ -35,7 +35,7 @@ def alone_in(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         file = path.open("a")
     except OSError as error:
-        raise BrodmannError(f"Cannot write {path}: {error.strerror}. Choose a folder that you may write to.") from None
+        raise cannot_write(path, error) from None
     with file:
         try:
             _lock(file)
