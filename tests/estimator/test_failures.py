@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sklearn
+from sklearn.base import clone
 from sklearn.datasets import load_wine
 
 from brodmann import BrodmannError
@@ -42,6 +44,29 @@ def test_what_float32_cannot_hold_is_refused() -> None:
     for model in (SALClassifier(epochs=1, random_state=0), SALRegressor(epochs=1, random_state=0)):
         with pytest.raises(BrodmannError, match="Expected inputs that float32 can hold"):
             model.fit(x, y).predict(x * 1e300)
+
+
+@pytest.mark.parametrize("missing", [np.nan, np.inf])
+@pytest.mark.parametrize("standardise", [True, False])
+def test_what_is_missing_is_said_to_be_missing_where_scikit_learn_does_not_look(
+    missing: float, standardise: bool
+) -> None:
+    x, y = load_wine(return_X_y=True)
+    gaps, real = x.copy(), y.astype(float)
+    gaps[3, 2] = real[3] = missing
+    fitted = SALClassifier(epochs=1, random_state=0, standardise=standardise, learning_rate=1e-6).fit(x, y)
+    new = clone(fitted)
+    with sklearn.config_context(assume_finite=True):
+        for call in (
+            lambda: new.fit(gaps, y),
+            lambda: new.partial_fit(gaps, y, classes=[0, 1, 2]),
+            lambda: fitted.predict(gaps),
+            lambda: SALRegressor(epochs=1).fit(gaps, y),
+        ):
+            with pytest.raises(BrodmannError, match="Expected finite inputs, got NaN or infinity: fill in what is"):
+                call()
+        with pytest.raises(BrodmannError, match="Expected finite targets, got NaN or infinity"):
+            SALRegressor(epochs=1).fit(x, real)
 
 
 def test_a_refused_call_leaves_an_estimator_as_it_was() -> None:

@@ -13,7 +13,7 @@ from sklearn.utils import column_or_1d
 from ..errors import BrodmannError, warn
 from ..losses import MeanSquaredError
 from .base import SALEstimator, all_or_nothing
-from .scaling import Scaler
+from .scaling import Scaler, not_held
 from .weights import Array, Samples
 
 
@@ -99,7 +99,7 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
         with np.errstate(over="ignore", invalid="ignore"):
             scaled = torch.from_numpy(self._target_scaler.transform(targets).astype(np.float32))
         if not (np.isfinite(self._target_scaler.scale_).all() and torch.isfinite(scaled).all()):
-            raise BrodmannError("Expected targets that float32 can hold, got larger ones: scale them down.")
+            raise not_held("targets", targets)
         return scaled
 
 

@@ -102,17 +102,27 @@ def scaled(x: NDArray[Any], scaler: Scaler | None) -> torch.Tensor:
     """Returns rows (samples, features) as the network takes them: scaled, if there is a scaler, and in float32.
 
     Raises:
-        BrodmannError: Float32 cannot hold one.
+        BrodmannError: One is not finite, or float32 cannot hold it.
     """
     inputs = np.empty(x.shape, dtype=np.float32)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         for rows in _parts(len(x)):
             inputs[rows] = x[rows] if scaler is None else scaler.transform(x[rows].astype(np.float64))
     tensor = torch.from_numpy(inputs)
     known = scaler is None or np.isfinite(scaler.scale_).all()
     if not known or not all_finite(tensor):
-        raise BrodmannError("Expected inputs that float32 can hold, got larger ones: scale them down.")
+        raise not_held("inputs", x)
     return tensor
+
+
+def not_held(kind: str, values: NDArray[Any]) -> BrodmannError:
+    """Builds the error for inputs or targets that are no finite numbers in float32.
+
+    scikit-learn finds what is not finite, unless it is told to assume the contrary.
+    """
+    if np.isfinite(values).all():
+        return BrodmannError(f"Expected {kind} that float32 can hold, got larger ones: scale them down.")
+    return BrodmannError(f"Expected finite {kind}, got NaN or infinity: fill in what is missing, or leave it out.")
 
 
 def _parts(rows: int) -> Iterator[slice]:
