@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import re
@@ -19,7 +20,7 @@ import numpy as np
 import pytest
 
 from brodmann import Network, mlp
-from brodmann.bench import write_report
+from brodmann.bench import RECIPES, Case, write_report
 from brodmann.bench.estimate import core_hours
 from brodmann.bench.journal import Journal, read_journal
 from brodmann.bench.methods import PAPER_METHODS
@@ -30,9 +31,11 @@ from brodmann.bench.reporting.sections.ten import ten_section
 from brodmann.bench.reporting.tables import Table
 from brodmann.bench.runner import carry_out, run_recipes
 from brodmann.bench.selection import cases_of
+from brodmann.bench.tasks import TASKS
 from brodmann.bench.workers import Workers
 from brodmann.cli import main
 from brodmann.errors import BrodmannError
+from brodmann.runs import RunOptions
 from brodmann.runs.version import code_version
 
 PAGE = Path(page.__file__).with_name("page.html")
@@ -299,6 +302,19 @@ def test_an_estimate_leaves_out_what_is_done(small_bench: Path, tmp_path: Path) 
     (tmp_path / "rows.jsonl").write_text("".join(rows))
     one = core_hours(cases, 2, search=True, folder=tmp_path)["ten"]
     assert 0 < one < core_hours(cases, 2, search=True)["ten"] / 3
+
+
+def test_how_long_a_task_of_ones_own_takes_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = [Case("own", "mine", RunOptions("digits"), task="mine"), Case("own", "usual", RunOptions("digits"))]
+    monkeypatch.setitem(TASKS, "mine", lambda case: {})
+    monkeypatch.setitem(RECIPES, "own", lambda plan: cases)
+    main(["bench", "own", "--estimate", "--out", str(tmp_path)])
+    assert re.search(r"own +unknown: steps of tasks of your own .*\nin all .*, without what", capsys.readouterr().out)
+    hours = core_hours([*cases, Case("other", "usual", RunOptions("digits"))], 1)
+    assert math.isnan(hours["own"])
+    assert hours["other"] > 0
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import torch
 
 from ..data import Split, load
 from ..generators import undisturbed
+from ..origin import package_of
 from ..runs import RunOptions
 from ..runs.assembly import learner_for, split_data
 from ..runs.execution import threads
@@ -26,6 +27,7 @@ from .folder import ROWS, TRIAL_ROWS, read_choices, read_rows
 from .runner import known_choices, searches
 from .stream_learners import stream_learner
 from .streams import Stream, stream_of
+from .tasks import task_of
 from .tuner import candidates, choose, settled, trials_of
 
 START_SECONDS = 0.3
@@ -41,7 +43,8 @@ def core_hours(
     """Estimates the core-hours that are left of each recipe; the search counts as a recipe of its own.
 
     A few steps of every distinct learner are timed on one thread, and multiplied by the number of steps; of streams
-    also the scores, which every task asks for.
+    also the scores, which every task asks for. What a task of your own does is not known: recipes that have one take
+    NaN hours.
 
     Args:
         cases: What is to run.
@@ -54,7 +57,10 @@ def core_hours(
     paces: dict[str, tuple[float, float]] = {}
     with threads(1), undisturbed():
         for case in _left(cases, trials, search, folder):
-            seconds = _stream_seconds(case, paces) if case.task == "stream" else _seconds(case)
+            if package_of(task_of(case)) != "brodmann":
+                seconds = math.nan
+            else:
+                seconds = _stream_seconds(case, paces) if case.task == "stream" else _seconds(case)
             total[case.recipe] = total.get(case.recipe, 0.0) + (START_SECONDS + seconds) / 3600.0
     return total
 

@@ -159,11 +159,20 @@ def run_case(case: Case) -> Row:
     Raises:
         BrodmannError: There is no such task, or it takes no case, or `row_of` refuses what it returned.
     """
+    return row_of(case, task_of(case)(case))
+
+
+def task_of(case: Case) -> Callable[[Case], Row]:
+    """Returns what carries out a case.
+
+    Raises:
+        BrodmannError: There is no such task, or it takes no case.
+    """
     if case.task not in TASKS:
         raise unknown_name("task", case.task, TASKS, "brodmann.bench.tasks.TASKS")
     place = f"brodmann.bench.tasks.TASKS['{case.task}']"
     check_registered(place, TASKS[case.task], "a function of a Case that returns a row", "case")
-    return row_of(case, TASKS[case.task](case))
+    return TASKS[case.task]
 
 
 def _train(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -86,7 +87,9 @@ class Bench:
         hours = core_hours(cases, self.trials, search=self.search or self.quick, folder=folder)
         for name, value in hours.items():
             say(f"{name:14} {_duration(value)}")
-        say(f"{'in all':14} {_duration(sum(hours.values()))} on this machine when otherwise idle")
+        known = [value for value in hours.values() if not math.isnan(value)]
+        rest = "" if len(known) == len(hours) else ", without what is unknown"
+        say(f"{'in all':14} {_duration(sum(known))} on this machine when otherwise idle{rest}")
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,8 @@ class Report:
 
 
 def _duration(hours: float) -> str:
+    if math.isnan(hours):
+        return " unknown: steps of tasks of your own cannot be timed"
     return f"{hours:8.2f} core-hours" if hours >= 0.1 else f"{60 * hours:8.2f} core-minutes"
 
 
