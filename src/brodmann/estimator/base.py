@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import nn
 
 from ..builders import mlp, stream_mlp
 from ..builders.sizes import DEPTH, as_ints
@@ -33,6 +34,7 @@ from ..training import Interrupted, Schedule, Trainer, outputs_of
 from ..updates import UpdateRule, usual_rule
 from .described import given, network_of
 from .epochs import Epochs, Part, metric_of
+from .modules import Scaled
 from .scaling import Scaler, scaled
 from .weights import Array, Samples, Weighing
 
@@ -182,6 +184,23 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         self.patience = patience
         self.random_state = random_state
         self.verbose = verbose
+
+    def as_module(self) -> nn.Module:
+        """Returns what was fitted as one PyTorch module, for `torch.export`, ONNX or a program without scikit-learn.
+
+        It takes samples as the estimator does, unscaled, (samples, features) in float32 or float64, scales them by the
+        statistics of the fit, and returns what `predict_proba` (of a regressor `predict`) returns, in float64. Its
+        network is a `merged` copy: it cannot learn, and later calls of the estimator do not change it.
+
+        Raises:
+            NotFittedError: Nothing was fitted.
+        """
+        check_is_fitted(self, "network_")
+        return nn.Sequential(Scaled(self._scaler), self.network_.merged(), self._answer()).eval()
+
+    def _answer(self) -> nn.Module:
+        """Returns what makes predictions of the network's outputs, (samples, outputs)."""
+        raise NotImplementedError
 
     def _start(self, features: int, outputs: int, loss: Loss) -> None:
         """Builds the network from the random state, leaving torch's global generator as it was."""

@@ -9,13 +9,13 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin
 from sklearn.utils import Tags
-from sklearn.utils.extmath import softmax
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import column_or_1d
 
 from ..errors import BrodmannError
 from ..losses import BinaryCrossEntropy, CrossEntropy, Loss
 from .base import SALEstimator, all_or_nothing
+from .modules import Probabilities
 from .weights import Array, Samples
 
 
@@ -27,7 +27,7 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
     Attributes:
         classes_: Class labels; the columns' indices if targets are an indicator matrix.
         multilabel_: Whether targets are an indicator matrix.
-        network_: The trained `Network`.
+        network_: The trained `Network`. It takes scaled inputs; `as_module` returns one that takes them as they are.
         loss_curve_: Mean loss of every epoch.
         n_iter_: Number of epochs.
         best_validation_score_: With early stopping, the accuracy on the held-out part at the epoch whose weights were
@@ -101,15 +101,9 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         The softmax of the outputs; with ``"rls"``, whose outputs estimate probabilities, their positive part. For the
         labels of an indicator matrix the sigmoid of each output; with ``"rls"`` the output, cut to (0, 1).
         """
-        outputs = self._outputs(X)
-        if self.multilabel_:
-            each: Array = np.clip(outputs, 1e-6, 1.0 - 1e-6) if self._recursive else _sigmoid(outputs)
-            return each
-        if self._recursive:
-            positive = np.clip(outputs, 1e-6, None)
-            shares: Array = positive / positive.sum(axis=1, keepdims=True)
-            return shares
-        return softmax(outputs)
+        outputs = torch.from_numpy(self._outputs(X))
+        probabilities: Array = self._answer()(outputs).numpy()
+        return probabilities
 
     def predict_log_proba(self, X: ArrayLike) -> Array:
         """Returns the logarithm of `predict_proba`, (samples, classes)."""
@@ -161,6 +155,9 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         if unknown:
             raise BrodmannError(f"Unknown class {unknown[0]}: name all classes with classes=... at the first call.")
 
+    def _answer(self) -> Probabilities:
+        return Probabilities(labels=self.multilabel_, recursive=self._recursive)
+
     def _loss(self) -> Loss:
         return BinaryCrossEntropy(normalised=False) if self.multilabel_ else CrossEntropy(normalised=False)
 
@@ -169,11 +166,6 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         if self.multilabel_:
             return torch.from_numpy(targets.astype(np.float32))
         return torch.from_numpy(np.searchsorted(self.classes_, targets).astype(np.int64))
-
-
-def _sigmoid(outputs: Array) -> Array:
-    values: Array = torch.from_numpy(outputs).sigmoid().numpy()
-    return values
 
 
 def _classes_or_indicators(y: Any) -> Array:

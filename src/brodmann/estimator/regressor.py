@@ -13,6 +13,7 @@ from sklearn.utils import column_or_1d
 from ..errors import BrodmannError, warn
 from ..losses import MeanSquaredError
 from .base import SALEstimator, all_or_nothing
+from .modules import Targets
 from .scaling import Scaler, not_held
 from .weights import Array, Samples
 
@@ -21,7 +22,7 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
     """Regressor of areas, trained without backpropagation; targets are standardised inside. See `SALEstimator`.
 
     Attributes:
-        network_: The trained `Network`.
+        network_: The trained `Network`, of scaled inputs and targets; `as_module` returns one of both as they are.
         loss_curve_: Mean loss of every epoch, of standardised targets.
         n_iter_: Number of epochs.
         best_validation_score_: With early stopping, R^2 on the held-out part at the epoch whose weights were kept
@@ -81,9 +82,12 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
 
     def predict(self, X: ArrayLike) -> Array:
         """Returns the predicted target of each sample, (samples,) or (samples, targets)."""
-        outputs = self._outputs(X)
-        values: Array = self._target_scaler.inverse_transform(outputs)
-        return values[:, 0] if self._one_target else values
+        outputs = torch.from_numpy(self._outputs(X))
+        values: Array = self._answer()(outputs).numpy()
+        return values
+
+    def _answer(self) -> Targets:
+        return Targets(self._target_scaler, single=self._one_target)
 
     def _begin(self, x: Array, y: Any) -> Array:
         targets = _real(y)

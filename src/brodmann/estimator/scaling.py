@@ -75,10 +75,6 @@ class Scaler:
         """Returns rows, (samples, features), at mean 0 and variance 1, in float64."""
         return (X - self.mean_) / self.scale_
 
-    def inverse_transform(self, X: NDArray[Any]) -> NDArray[Any]:
-        """Returns what rows were before `transform`."""
-        return X * self.scale_ + self.mean_
-
     def with_scales_of(self, X: Any, sample_weight: Any = None) -> Scaler:
         """Returns one that keeps all it knows, and takes the scale of columns that were constant so far from X.
 
