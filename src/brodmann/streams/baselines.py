@@ -76,7 +76,8 @@ class ElasticConsolidation(NetworkLearner):
 
         Args:
             network: What learns.
-            strength: Strength of the hold.
+            strength: Strength of the hold. No default, because none suits most streams: try powers of ten, such as 1
+                to 10,000, on a validation part. Below them it forgets; above them it learns nothing new.
             lr: Rate of its steps. Default the network's own.
 
         Raises:
