@@ -22,6 +22,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (lambda: Schedule(lr=0.0), "Expected lr to be a number above 0, got 0.0."),
     (lambda: Schedule(patience=0), "Expected patience to be a whole number of at least 1, got 0."),
     (lambda: Schedule(warmup=-1), "Expected warmup to be a whole number of at least 0, got -1."),
+    (lambda: Schedule(seed=2**64), "Expected seed to be a whole number below 2^62, got 18446744073709551616."),
     (
         lambda: Schedule(shape=[]),  # type: ignore[arg-type]
         "Unknown schedule '[]'. Choose one of: constant, cosine, linear. To use one of your own, register it in "

@@ -15,12 +15,13 @@ from ..machine import memory
 
 def check_whole(least: int = 1, **settings: Any) -> None:
     """Checks that settings are whole numbers of at least ``least``, given by name; raises a `BrodmannError`."""
-    # No larger than what the system can count to, with some room to spare.
     _check(
         f"a whole number of at least {least}",
-        lambda value: isinstance(value, Integral) and not isinstance(value, bool) and least <= int(value) < 2**62,
+        lambda value: isinstance(value, Integral) and not isinstance(value, bool) and least <= int(value),
         settings,
     )
+    # No larger than what the system can count to, with some room to spare.
+    _check("a whole number below 2^62", lambda value: int(value) < 2**62, settings)
 
 
 def check_real(**settings: Any) -> None:
