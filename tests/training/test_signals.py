@@ -8,10 +8,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from brodmann.generators import Draws
 from brodmann.training import Callback, Interrupted, Trainer
@@ -93,11 +96,8 @@ if __name__ == "__main__":
 def _said(script: str, folder: Path, *arguments: str) -> tuple[str, str, int]:
     """Runs a script in processes of its own, which may signal all of them; returns what it said, and how it ended."""
     (folder / "script.py").write_text(script, encoding="utf-8")
-    # Python's tracker of semaphores spoke of a leak after a worker had been ended, on Python 3.12 once in 27 runs;
-    # why is not known.
-    quiet = "-W", "ignore:resource_tracker:UserWarning"
     run = subprocess.run(
-        [sys.executable, *quiet, str(folder / "script.py"), str(folder / "run"), *arguments],
+        [sys.executable, str(folder / "script.py"), str(folder / "run"), *arguments],
         capture_output=True,
         text=True,
         start_new_session=True,
@@ -152,6 +152,20 @@ if __name__ == "__main__":
 def test_a_worker_that_dies_while_a_step_is_made_does_not_fail_it(tmp_path: Path) -> None:
     assert _said(TERMINATED, tmp_path) == ("interrupted after 1\n", "", 0)
     assert checkpoint_names(tmp_path / "run") == ["checkpoint-000000001"]
+
+
+def test_no_thread_that_sends_to_workers_outlives_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be the one that removes semaphores, and a process that ends meanwhile would leak them."""
+    send = Queue._feed  # type: ignore[attr-defined]
+
+    def send_and_linger(*args: object) -> None:
+        send(*args)
+        time.sleep(0.2)
+
+    monkeypatch.setattr(Queue, "_feed", staticmethod(send_and_linger))
+    before = threading.enumerate()
+    Trainer(network(), torch.utils.data.TensorDataset(*blobs()), None, Schedule(epochs=1), workers=2).run()
+    assert set(threading.enumerate()) <= set(before)
 
 
 def test_a_training_that_waits_for_another_can_be_interrupted() -> None:

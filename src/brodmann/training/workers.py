@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
+import weakref
 from collections.abc import Generator
 from types import FrameType
 from typing import Any
@@ -11,6 +13,15 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from .signals import handled
+
+_FEEDER = "QueueFeederThread"
+"""Python's name of the thread that sends through a queue what is put into it, here to a worker.
+
+If it is the last to hold the semaphores of the queue, it also removes them. Where the process ends meanwhile, nobody
+tells Python's tracker, which then speaks of a leak. PyTorch does not wait for it.
+"""
+_PATIENCE = 10.0
+"""Seconds to wait for one that has been told to end."""
 
 
 def made_by(loader: DataLoader[Any]) -> Generator[Any]:
@@ -25,7 +36,9 @@ def made_by(loader: DataLoader[Any]) -> Generator[Any]:
     if not loader.num_workers or sys.platform == "win32":
         yield from loader
         return
+    before = threading.enumerate()
     made = iter(loader)  # the first one in a process sets PyTorch's handler
+    feeders = [thread for thread in threading.enumerate() if thread not in before and thread.name == _FEEDER]
     told = signal.getsignal(signal.SIGCHLD)
     asked, death = False, None
 
@@ -53,4 +66,8 @@ def made_by(loader: DataLoader[Any]) -> Generator[Any]:
                     asked = False
                 yield batch
         finally:
+            ended = weakref.ref(made)
             del made  # ends its workers, whose deaths nobody needs to hear of
+            if ended() is None:  # no traceback holds it
+                for feeder in feeders:
+                    feeder.join(_PATIENCE)
