@@ -157,6 +157,11 @@ CASES: list[tuple[Callable[[], object], str]] = [
         "can follow.",
     ),
     (
+        lambda: learn(Sequential(Local(lambda x: x + torch.ones(5))), torch.zeros(3, 4), 4),
+        "<lambda> does not accept its input, of shape (3, 4): The size of tensor a (4) must match the size of tensor b "
+        "(5) at non-singleton dimension 1. Give samples of a length, of kinds of numbers and of values that it takes.",
+    ),
+    (
         lambda: learn(Sequential(Local(lambda x: (x, x))), torch.zeros(3, 4), 4),  # type: ignore[arg-type,return-value]
         "Local cannot carry errors through <lambda>: it returned tuple. Expected an operation that takes one tensor, "
         "leaves it as it was, and returns another that PyTorch can follow.",

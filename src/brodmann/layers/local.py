@@ -107,6 +107,7 @@ class Local(Layer):
             except (RuntimeError, AttributeError, IndexError, TypeError) as error:
                 if lacks_memory(error):
                     raise
+                self._check_computes(leaves)
                 raise self._cannot_follow(str(error)) from None
             finally:
                 if module is not None:
@@ -116,6 +117,18 @@ class Local(Layer):
         if not y.is_floating_point() and any(leaf.requires_grad for leaf in leaves):
             raise self._cannot_follow(f"it returned {y.dtype}")
         return y.detach(), LocalTrace(partial(_pull_back, y, leaves), y.shape, y.dtype)
+
+    def _check_computes(self, inputs: list[Tensor]) -> None:
+        """Raises if the operation fails without a derivative, too: then its inputs are at fault, not the operation."""
+        try:
+            with torch.no_grad():
+                self.operation(*(part.detach() for part in inputs))
+        except Exception as error:
+            shapes = " and ".join(str(tuple(part.shape)) for part in inputs)
+            raise BrodmannError(
+                f"{_name_of(self.operation)} does not accept its input, of shape {shapes}: {str(error).rstrip('.')}. "
+                "Give samples of a length, of kinds of numbers and of values that it takes."
+            ) from None
 
     def _cannot_follow(self, reason: str) -> BrodmannError:
         return BrodmannError(
