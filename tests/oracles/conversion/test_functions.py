@@ -109,6 +109,28 @@ def test_bodies_that_make_masks_of_sizes_go_through_pickle() -> None:
         torch.testing.assert_close(pickle.loads(pickle.dumps(body))(x), body(x))
 
 
+class Numbered(nn.Module):
+    """Adds to its outputs what is made of numbers alone, where its weights lie."""
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.map, self.function = nn.Linear(4, 3), function
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.map.weight
+        return self.map(x).to(weight.dtype) + self.function((3,), 2.0, device=weight.device)
+
+
+def test_what_is_made_of_numbers_alone_is_no_state_of_an_unpickled_network() -> None:
+    x = torch.randn(5, 4)
+    for function in (torch.full, lambda shape, number, device: number * torch.arange(*shape, device=device)):
+        network = Network(from_torch(Numbered(function), areas=1))
+        copy = pickle.loads(pickle.dumps(network))
+        copy.load_learning_state(network.learning_state())  # as `Trainer.resume` does
+        assert copy.state_dict().keys() == network.state_dict().keys()
+        torch.testing.assert_close(pickle.loads(pickle.dumps(copy))(x), network(x))
+
+
 def test_what_is_made_of_buffers_alone_may_be_read_by_functions_and_layers() -> None:
     class Bent(nn.Module):
         def __init__(self) -> None:

@@ -9,6 +9,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from contextvars import ContextVar
 from types import CodeType
 from typing import Any, TypeVar
 
@@ -28,6 +29,8 @@ MODULES = {name: getattr(nn.Module, name) for name in ("__call__", "__getattr__"
 """Methods of `nn.Module` that torch.fx replaces while it follows a network."""
 FACTORIES = ("arange", "zeros", "ones", "full", "empty", "eye", "linspace", "tensor", "rand", "randn", "finfo", "iinfo")
 """Functions of sizes, kinds and devices, which torch.fx does not see."""
+READING_AGAIN: ContextVar[fx.Tracer | None] = ContextVar("READING_AGAIN", default=None)
+"""The tracer that reads functions again, as when they are unpickled, if one does."""
 R = TypeVar("R")
 _compiled = torch.jit.ScriptFunction.__call__
 
@@ -95,17 +98,10 @@ class Answering(fx.Tracer):
         @functools.wraps(function)
         def called(*args: Any, **kwargs: Any) -> Any:
             if is_unknown(*args, **kwargs) or (self.constants and not self._computes):
-                return self.whole(made, (name, *args), kwargs)
+                return whole(self, made, (name, *args), kwargs)
             return function(*args, **kwargs)
 
         return called
-
-    def whole(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Proxy:
-        """Returns a call of one of this module's functions, which stays one wherever the graph is read again."""
-        # While a network is followed, the name of a wrapped function stands for its wrapper.
-        call: fx.Proxy = self.create_proxy("call_function", inspect.unwrap(function), args, kwargs)
-        call.node.meta["is_wrapped"] = True
-        return call
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """Returns a proxy whose questions this tracer answers."""
@@ -169,7 +165,7 @@ class Answering(fx.Tracer):
         """Returns what a value is once a part of it is written; later it is checked that nobody reads it as it was."""
         self._follow()
         others = self._walks.in_memory_of(node)
-        after = self.whole(with_part, (fx.Proxy(node, self), index, value), {}).node
+        after = whole(self, with_part, (fx.Proxy(node, self), index, value), {}).node
         self._overwritten.append((after, others, self.refused(*VIEWS)))
         return after
 
@@ -229,6 +225,21 @@ def _autocast(*args: Any, **kwargs: Any) -> Any:
     return nullcontext() if is_unknown(*args, **kwargs) else autocast(*args, **kwargs)
 
 
+def whole(tracer: fx.Tracer, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Proxy:
+    """Returns a call of one of this module's functions, which stays one wherever the graph is read again."""
+    # While a network is followed, the name of a wrapped function stands for its wrapper.
+    call: fx.Proxy = tracer.create_proxy("call_function", inspect.unwrap(function), args, kwargs)
+    call.node.meta["is_wrapped"] = True
+    return call
+
+
+def made_of_numbers(node: fx.Node) -> None:
+    """Lets `made` do what a function of PyTorch does with numbers alone, such as ``torch.arange(3)``."""
+    name = getattr(node.target, "__name__", "")
+    if node.op == "call_function" and not node.all_input_nodes and getattr(torch, name, None) is node.target:
+        node.args, node.target, node.meta["is_wrapped"] = (name, *node.args), made, True
+
+
 @fx.wrap
 def with_part(x: Tensor, index: Any, value: Any) -> Tensor:
     """Returns a copy of a tensor in which ``value`` replaces a part."""
@@ -239,6 +250,9 @@ def with_part(x: Tensor, index: Any, value: Any) -> Tensor:
 
 @fx.wrap
 def made(factory: str, *args: Any, **kwargs: Any) -> Tensor:
-    """Returns what one of `FACTORIES` makes."""
+    """Returns what a function of PyTorch makes; a call of this one while a graph that holds it is read again."""
+    tracer = READING_AGAIN.get()
+    if tracer is not None:  # and all arguments are numbers: torch.fx would keep the tensor as one more buffer
+        return whole(tracer, made, (factory, *args), kwargs)  # type: ignore[return-value]
     tensor: Tensor = getattr(torch, factory)(*args, **kwargs)
     return tensor

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 from torch.fx.graph import PythonCode
 
+from ..following.answering import READING_AGAIN, made_of_numbers
 from ..following.derivatives import WITHOUT_ERROR, OwnDerivative
 from ..nodes import Retracing, name_of
 
@@ -32,6 +33,18 @@ def _as_functions(restore: Callable[..., fx.GraphModule], *given: Any) -> Functi
     return Functions(found, found.graph)
 
 
+class OfFunctions(Retracing):
+    """Traces functions of a network again: what they make of numbers alone, such as positions, they go on making."""
+
+    def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
+        """Lets what makes tensors of numbers stay a call."""
+        token = READING_AGAIN.set(self)
+        try:
+            return super().trace(root, concrete_args)
+        finally:
+            READING_AGAIN.reset(token)
+
+
 def as_module(
     node: fx.Node, values: Mapping[fx.Node, Any], steps: Collection[fx.Node], within: Collection[fx.Node] = ()
 ) -> tuple[Functions, list[fx.Node]]:
@@ -45,7 +58,7 @@ def as_module(
         steps: Nodes whose values are those of steps.
         within: Functions of these that are part of it all the same.
     """
-    inside = fx.Graph(tracer_cls=Retracing)
+    inside = fx.Graph(tracer_cls=OfFunctions)
     copies: dict[fx.Node, fx.Node] = {}
     held: dict[str, Tensor | nn.Module] = {}
 
@@ -66,6 +79,7 @@ def as_module(
             copy = inside.call_module(read.name, *fx.node.map_arg((read.args, read.kwargs), copied))
         else:
             copy = inside.node_copy(read, copied)
+            made_of_numbers(copy)
         stops = WITHOUT_ERROR in read.meta and isinstance(values[read], Tensor)
         return inside.call_method("detach", (copy,)) if stops else copy
 
