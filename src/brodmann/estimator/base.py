@@ -139,7 +139,8 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
                 ``shared``, ``gated``, ``dropout``, ``pooling``, ``partition``, ``routing``, ``router`` or
                 ``early_stopping``. Or a rule, such as ``brodmann.Adam(beta1=0.8)``, which keeps its own decay if
                 none is given here.
-            learning_rate: Largest learning rate. Default by the layers' rule: 3e-3 with Adam and Muon, 0.3 with SGD.
+            learning_rate: Largest learning rate. Default by the layers' rule: 3e-3 with Adam and Muon, 0.3 with SGD,
+                which suits classes; for one target take 0.03 there, since regressions diverged at 0.3 (docs/log.md).
             schedule: ``"cosine"`` (default), ``"linear"`` or ``"constant"``, see `Schedule`; `partial_fit` is always
                 constant.
             decay: Decoupled weight decay. Default as on the command line: 0.2 with Adam and Muon, 0 with SGD.

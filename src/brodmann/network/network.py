@@ -56,7 +56,9 @@ class Network(Learning):
             loss: Any callable ``(output, target, weight or None) -> scalar``, or a loss of PyTorch. Default
                 cross-entropy; `SumOfSquares` for a body that follows `RLS`, which asks for it.
             lr: Learning rate of `learn` if a call gives none. Default that of the layers' update rules, the smallest
-                if they differ: 3e-3 with `Adam` and `Muon`, ``0.3 (1 - momentum)`` with `SGD`, 1 with `RLS`.
+                if they differ: 3e-3 with `Adam` and `Muon`, ``0.3 (1 - momentum)`` with `SGD`, 1 with `RLS`. That of
+                `SGD` suits cross-entropy; squared errors of a single target want a tenth of it, and may diverge at
+                more (docs/log.md).
             rates: Multiples of the learning rate for each part. Default 1 each.
             clip: Largest Frobenius norm, over the whole batch, of the error that enters a layer with weights, or a
                 tensor of the network's own. Each scales a larger one down to this norm. Default none.
