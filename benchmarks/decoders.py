@@ -28,37 +28,37 @@ class Mixture(nn.Module):
             likelihood. It is 1 if all serve equally many.
     """
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, width: int, hidden: int, experts: int) -> None:
         """Draws the weights."""
         super().__init__()
-        self.gate = nn.Linear(width, EXPERTS, bias=False)
+        self.gate = nn.Linear(width, experts, bias=False)
         self.experts = nn.ModuleList(
-            nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width)) for _ in range(EXPERTS)
+            nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width)) for _ in range(experts)
         )
         self.imbalance = torch.ones(())
 
     def forward(self, x: Tensor) -> Tensor:
         """Takes (samples, steps, width); returns the same shape."""
         rows = x.flatten(0, 1)
-        likelihood = self.gate(rows).softmax(1)
+        likelihood, count = self.gate(rows).softmax(1), len(self.experts)
         highest, chosen = likelihood.max(1)
-        order, counts = chosen.argsort(), torch.bincount(chosen, minlength=EXPERTS)
+        order, counts = chosen.argsort(), torch.bincount(chosen, minlength=count)
         parts = zip(self.experts, rows[order].split(counts.tolist()), strict=True)
         out = torch.cat([expert(own) for expert, own in parts])[order.argsort()]
-        self.imbalance = EXPERTS * (counts / len(rows) * likelihood.mean(0)).sum()
+        self.imbalance = count * (counts / len(rows) * likelihood.mean(0)).sum()
         return (highest[:, None] * out).view(x.shape)
 
 
 class Block(nn.Module):
     """Causal attention and two maps, or a mixture of them, each in a residual path behind a norm."""
 
-    def __init__(self, width: int, hidden: int, *, mixture: bool = False) -> None:
+    def __init__(self, width: int, hidden: int, *, experts: int = 0) -> None:
         """Draws the weights."""
         super().__init__()
-        self.mixture = Mixture(width, hidden) if mixture else None
+        self.mixture = Mixture(width, hidden, experts) if experts else None
         self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
         self.joint, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        if not mixture:
+        if not experts:
             self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,12 +72,12 @@ class Decoder(nn.Module):
     """Guesses the next character at every step; the table of characters is its readout, too, unless it has its own."""
 
     def __init__(
-        self, characters: int, width: int, depth: int, hidden: int, *, mixture: bool, own_readout: bool = False
+        self, characters: int, width: int, depth: int, hidden: int, *, experts: int = 0, own_readout: bool = False
     ) -> None:
         """Draws the weights, those of the table as small as is usual where they are the readout."""
         super().__init__()
         self.table, self.places = nn.Embedding(characters, width), nn.Parameter(0.02 * torch.randn(CONTEXT, width))
-        self.blocks = nn.Sequential(*(Block(width, hidden, mixture=mixture) for _ in range(depth)))
+        self.blocks = nn.Sequential(*(Block(width, hidden, experts=experts) for _ in range(depth)))
         self.norm, self.readout = nn.LayerNorm(width), nn.Linear(width, characters, bias=own_readout)
         if not own_readout:
             self.readout.weight = self.table.weight

@@ -34,7 +34,8 @@ BATCH, BALANCING = 32, 0.01
 """Windows of a step, and the weight of a mixture's balancing loss."""
 WIDER = ROUTER | {"dimension": 32}
 DOWN = WIDER | {"feedback": "kolen-pollack-mirrored"}
-"""Settings of routers of 32 dimensions, and of those that also send the error of their gates down."""
+SURER = DOWN | {"temperature": 0.12}
+"""Settings of routers of 32 dimensions, of those that also send the error of their gates down, and for many areas."""
 
 
 class Sizes(NamedTuple):
@@ -50,14 +51,14 @@ Build = Callable[[Sizes], Any]
 Way = str | Callable[[Shape], Feedback]
 
 
-def under_autograd(hidden: int = 4, *, mixture: bool = False, own_readout: bool = False) -> Build:
+def under_autograd(hidden: int = 4, *, experts: int = 0, own_readout: bool = False) -> Build:
     """Returns what builds a decoder under autograd and AdamW, whose feed-forward parts have so many times its width.
 
     Its loss is the mean over all steps, and what balances mixtures.
     """
 
     def build(sizes: Sizes) -> Autograd:
-        learner = Autograd(Decoder(*sizes[:3], hidden * sizes.width, mixture=mixture, own_readout=own_readout))
+        learner = Autograd(Decoder(*sizes[:3], hidden * sizes.width, experts=experts, own_readout=own_readout))
         mixtures = [part for part in learner.modules() if isinstance(part, Mixture)]
 
         def loss(output: Tensor, target: Tensor) -> Tensor:
@@ -74,7 +75,7 @@ def converted(*, rates: Rates | None = None, **settings: Any) -> Build:
     """Returns what builds a converted decoder."""
 
     def build(sizes: Sizes) -> Network:
-        model = Decoder(*sizes[:3], 4 * sizes.width, mixture=False)
+        model = Decoder(*sizes[:3], 4 * sizes.width)
         body = from_torch(model, sizes.sample, routing="layer", update=Adam(decay=DECAY), **settings)
         return Network(body, rates=rates)
 
@@ -113,8 +114,9 @@ METHODS: dict[str, Build] = {
 } | {
     "Kolen-Pollack, mirrored start, 8 areas": converted(feedback="kolen-pollack-mirrored", areas=8),
     "autograd, 2.5 times as many hidden units": under_autograd(10),
-    "autograd, mixtures of 16 experts": under_autograd(mixture=True),
-    "autograd, mixtures of 16 experts, readout of its own": under_autograd(mixture=True, own_readout=True),
+    "autograd, mixtures of 16 experts": under_autograd(experts=EXPERTS),
+    "autograd, mixtures of 16 experts, readout of its own": under_autograd(experts=EXPERTS, own_readout=True),
+    "autograd, mixtures of 64 experts, readout of its own": under_autograd(experts=64, own_readout=True),
     "transpose, 16 areas in feed-forward parts": with_areas("transpose"),
     "mirrored start, 16 areas in feed-forward parts": with_areas(PER_AREA),
     "the same, one feedback map for all areas": with_areas("kolen-pollack-mirrored"),
@@ -147,6 +149,12 @@ METHODS: dict[str, Build] = {
     ),
     "mirrored start, stacked, 16 areas of whole feed-forward parts, error of gates, gated once": of_parts(
         EXPERTS, 4, "kolen-pollack-mirrored", DOWN, gated="last"
+    ),
+    "mirrored start, stacked, 16 areas of whole feed-forward parts, error of gates, gated once, surer": of_parts(
+        EXPERTS, 4, "kolen-pollack-mirrored", SURER, gated="last"
+    ),
+    "mirrored start, stacked, 64 areas of whole feed-forward parts, error of gates, gated once, surer": of_parts(
+        64, 4, "kolen-pollack-mirrored", SURER, gated="last"
     ),
 }
 
