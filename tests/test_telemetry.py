@@ -79,6 +79,22 @@ def test_transpose_feedback_is_the_true_gradient(layer: str) -> None:
         assert row.error_norm > 0
 
 
+@pytest.mark.parametrize("clip", [None, 1e-3])
+def test_a_path_of_twice_the_weights_turned_round_is_told_as_such(clip: float | None) -> None:
+    torch.manual_seed(0)
+    top = AreaLinear(8, 3, areas=1, feedback=FixedRandom)
+    network = Network(Sequential(AreaLinear(6, 8, areas=1, feedback=None), Local(nn.Tanh()), top), clip=clip)
+    weight, x, y = top.shared.value[0], torch.randn(12, 6), torch.arange(12) % 3
+    top.feedback.matrix.copy_(-2 * weight)
+    delta = (network(x).softmax(1) - nn.functional.one_hot(y, 3)) / 12
+    true = (delta @ weight) * (1 - network.body.layers[0](x).tanh().square())
+    below, above = alignment(network, x, y)
+    assert (below.cosine, below.norm_ratio) == pytest.approx((-1.0, 2.0), rel=1e-5)
+    assert (above.weight_cosine, above.weight_ratio) == pytest.approx((-1.0, 2.0), rel=1e-5)
+    assert below.error_norm == pytest.approx(2 * float(true.norm()), rel=1e-4)
+    assert above.error_norm == pytest.approx(float(delta.norm()), rel=1e-4)
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_looking_changes_nothing(path: str) -> None:
     torch.manual_seed(0)

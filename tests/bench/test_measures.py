@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -293,6 +294,18 @@ def test_conflict_between_classes_is_that_of_the_formed_gradients() -> None:
 
     assert row.pooled == pytest.approx(cancelled([torch.ones(40, dtype=torch.bool)]), abs=1e-5)
     assert row.inside_areas == pytest.approx(cancelled([area == index for index in range(3)]), abs=1e-5)
+
+    def opposed(groups: list[torch.Tensor]) -> float:
+        products = []
+        for rows in groups:
+            kinds = y[rows].unique().tolist()
+            pulls = [(error * (rows & (y == c))[:, None]).t() @ hidden for c in kinds]
+            products += [float((one * other).sum()) for one, other in itertools.combinations(pulls, 2)]
+        return sum(product < 0 for product in products) / len(products)
+
+    assert row.opposed_pooled == opposed([torch.ones(40, dtype=torch.bool)])
+    assert row.opposed_inside == opposed([area == index for index in area.unique().tolist()])
+    assert row.opposed_pooled > 0
 
 
 def test_one_class_is_in_no_conflict() -> None:
