@@ -90,6 +90,15 @@ def test_an_error_ratio_does_not_depend_on_the_order_of_the_sets() -> None:
     assert error_ratio(pairs) == pytest.approx(error_ratio(dict(reversed(pairs.items()))), rel=1e-12)
 
 
+def test_half_a_point_is_added_to_every_error_so_that_a_perfect_score_does_not_decide_all() -> None:
+    perfect = np.ones((3, 20), dtype=bool)
+    tenth = perfect.copy()
+    tenth[:, :2] = False
+    assert error_ratio({"a": (perfect, perfect)}) == pytest.approx((1.0, 1.0, 1.0))
+    assert error_ratio({"a": (perfect, tenth)})[0] == pytest.approx(0.5 / 10.5)
+    assert error_ratio({"a": (perfect, tenth), "b": (tenth, perfect)})[0] == pytest.approx(1.0)
+
+
 def test_intervals_are_those_of_resampled_answers() -> None:
     ours, theirs = np.random.default_rng(2).random((2, 3, 30)) < [[[0.9]], [[0.6]]]
     of_seed, of_sample = _counts(3, 30, 0)

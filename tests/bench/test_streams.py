@@ -69,6 +69,23 @@ def test_permuted_tasks_hold_the_same_numbers_in_other_places(blobs: str) -> Non
     assert torch.equal(first.x.sort(1).values, second.x.sort(1).values)
 
 
+def test_samples_that_judge_a_permuted_task_are_permuted_as_it_is(blobs: str) -> None:
+    first, second = stream_of(stream_case(blobs, stream="permuted", tasks=2)).tasks
+    order = (first.x[:, :, None] == second.x[:, None]).all(0).int().argmax(0)
+    assert torch.equal(first.x[:, order], second.x)
+    assert torch.equal(first.parts[0][0][:, order], second.parts[0][0])
+
+
+@pytest.mark.parametrize(("kind", "tasks"), [("split", 4), ("permuted", 5)])
+def test_trials_see_the_first_three_tasks_of_a_stream_alone(blobs: str, kind: str, tasks: int) -> None:
+    case = stream_case(blobs, stream=kind, tasks=tasks)
+    whole, trial = stream_of(case).tasks, stream_of(replace(case, trial=True)).tasks
+    assert (len(whole), len(trial)) == (tasks, 3)
+    for one, other in zip(whole, trial, strict=False):
+        assert torch.equal(one.x, other.x)
+        assert not torch.equal(one.parts[0][0], other.parts[0][0])  # by samples held out, not by those of the test part
+
+
 def test_a_mixture_keeps_the_classes_of_its_sets_apart(blobs: str) -> None:
     (task,) = stream_of(stream_case(blobs, stream="mixture", others=["digits"])).tasks
     assert task.x.shape[1] == 64
