@@ -24,6 +24,7 @@ from .parts import blobs, network
     [
         ({"x": 2}, "the digest of the data was"),
         ({"y": 1}, "the digest of the data was"),
+        ({"weight": 2.0}, "the digest of the data was"),
         ({"held_out": 2}, "the digest of the validation data was"),
         ({"rows": 60}, "samples was 90, is now 60"),
         ({"schedule": {"lr": 0.1}}, "lr was 0.02, is now 0.1"),
@@ -33,10 +34,16 @@ from .parts import blobs, network
 )
 def test_what_goes_on_otherwise_than_it_began_is_told(tmp_path: Path, change: dict[str, Any], told: str | None) -> None:
     def trainer(
-        x: float = 1, y: int = 0, held_out: float = 1, rows: int = 90, schedule: dict[str, Any] | None = None
+        x: float = 1,
+        y: int = 0,
+        weight: float = 1.0,
+        held_out: float = 1,
+        rows: int = 90,
+        schedule: dict[str, Any] | None = None,
     ) -> Trainer:
         samples, target = blobs()
-        data, validation = (samples[:rows] * x, (target[:rows] + y) % 3), (samples[60:] * held_out, target[60:])
+        data = samples[:rows] * x, (target[:rows] + y) % 3, torch.full((rows,), weight)
+        validation = samples[60:] * held_out, target[60:]
         return Trainer(
             network(), data, validation, Schedule(**{"epochs": 3, "lr": 0.02, **(schedule or {})}), folder=tmp_path
         )

@@ -22,6 +22,9 @@ def test_scores_are_accuracy_and_r2() -> None:
     target = torch.tensor([1.0, 2.0, 3.0])
     assert score(target[:, None], target) == {"r2": 1.0}
     assert score(torch.full((3, 1), 2.0), target) == {"r2": pytest.approx(0.0)}
+    several = torch.tensor([[1.0, 101.0, 7.0], [2.0, 102.0, 7.0], [3.0, 106.0, 7.0]])
+    found = score(several + torch.tensor([[1.0], [0.0], [0.0]]), several)  # the last target, a constant, is left out
+    assert found == {"r2": pytest.approx(((1 - 1 / 2) + (1 - 1 / 14)) / 2)}
     assert score(torch.randn(0, 3), torch.arange(0)) == score(torch.randn(0, 1), torch.randn(0)) == {}
 
 
