@@ -94,6 +94,20 @@ def test_errors_are_watched_in_one_step_of_eight_where_epochs_are_shorter(
     assert found == watched
 
 
+def test_of_several_outputs_the_largest_error_is_the_measure_of_all() -> None:
+    learner = network()
+    (_, low), (_, high) = learner.area_layers()
+    norms, outputs = ErrorNorms(), (torch.zeros(1), torch.zeros(1))
+    norms.observe(high, torch.full((2, 2), 1e-15))  # that of an output which is nearly right
+    norms.observe(low, torch.ones(2, 2))  # another output's comes in here
+    norms.check(learner, outputs)
+    with pytest.raises(DivergenceError, match=r"The error at layer 'body\.body\.layers\.0' has exploded to"):
+        norms.check(learner, outputs[0])
+    norms.observe(low, torch.full((2, 2), 1e-25))
+    with pytest.raises(DivergenceError, match=r"layers\.0' has vanished to .* \(output error 2\.0e\+00\)"):
+        norms.check(learner, outputs)
+
+
 def test_errors_that_vanish_between_calls_of_partial_fit_are_found() -> None:
     x, y = (part.numpy() for part in blobs(16))
     model = SALClassifier(random_state=0, layers=3, batch_size=16)
