@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -51,6 +52,13 @@ def test_parts_of_ones_own_are_captured_where_that_is_allowed() -> None:
     pair = Pair(with_own(), own_parts=True).learn()
     assert pair.captured
     assert pair.network.body.layers[1].steps == [3]  # an ordinary step, and recordings at two rates
+
+
+def test_a_copy_captures_parts_of_ones_own_as_its_original_does() -> None:
+    other = deepcopy(Captured(with_own(), own_parts=True))
+    for _ in range(4):
+        other.learn(torch.randn(8, 5), torch.arange(8) % 3)
+    assert other.is_captured, other.refusal
 
 
 def test_paths_of_ones_own_see_the_output_of_every_step() -> None:
