@@ -22,6 +22,7 @@ from brodmann import (
     Constant,
     Layer,
     Local,
+    Muon,
     Network,
     Product,
     Sequential,
@@ -96,6 +97,15 @@ def test_what_a_rule_remembers_stays_where_only_its_settings_change() -> None:
     state = layer.state_dict()
     assert {name.rpartition(".")[2] for name in state.keys() - before.keys()} == {"velocity"}
     assert all(torch.equal(state[name], before[name]) for name in state.keys() & before.keys())
+
+
+def test_another_rule_does_not_go_on_from_what_one_with_the_same_names_remembers() -> None:
+    layer = AreaLinear(4, 3, areas=1, bias=False, update=SGD(momentum=0.9))
+    Network(layer).learn(torch.randn(6, 4), torch.arange(6) % 3)
+    assert layer.shared is not None
+    assert layer.shared.velocity.any()  # a sum of gradients
+    layer.update_rule = Muon()
+    assert not layer.shared.velocity.any()  # which begins as their mean
 
 
 def test_a_layer_of_ones_own_hands_a_new_rule_to_its_slabs() -> None:
