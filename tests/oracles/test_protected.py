@@ -241,6 +241,7 @@ def test_once_no_longer_protected_an_area_takes_new_samples_again(kept: int) -> 
         ([0.5], "Expected areas from 0 to 3"),
         (iter([1, 4]), "Expected areas from 0 to 3"),
         ({"layers.1": [0]}, "layers.1"),
+        ({"layers.0": [0], "layers.2": [4]}, "Expected areas from 0 to 3"),
     ],
 )
 def test_areas_that_are_not_there_are_refused_and_nothing_changes(areas: Any, message: str) -> None:
