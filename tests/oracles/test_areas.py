@@ -422,6 +422,15 @@ def test_weights_and_feedback_start_at_the_scale_that_is_asked_for(
     assert float(layer.feedback.shared.value.std() * 20) == pytest.approx(feedback, rel=0.02)
 
 
+@pytest.mark.parametrize("scale", [0.2, 3.0])
+def test_feedback_starts_at_the_scale_of_a_map_that_is_given(scale: float) -> None:
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(400, 300)
+    torch.nn.init.normal_(linear.weight, std=scale / 20)
+    layer = AreaLinear(400, 300, areas=1, start=linear)
+    assert float(layer.feedback.shared.value.std() * 20) == pytest.approx(scale, rel=0.02)
+
+
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("rate", [0.0, 0.25, 2.0])
 def test_the_rate_of_the_shared_part_multiplies_its_step(rate: float) -> None:

@@ -160,6 +160,18 @@ def test_beside_a_fixed_projection_what_starts_aligned_with_it_sends_its_error(p
     assert float(torch.cosine_similarity(sent.flatten(), true.flatten(), dim=0)) > 0.7
 
 
+def test_beside_a_fixed_projection_feedback_stays_where_it_is() -> None:
+    torch.manual_seed(0)
+    router = {"feedback": "kolen-pollack-mirrored", "learned": False}
+    network = Network(mlp(5, 3, width=6, depth=3, **DOWN | {"router": router}), lr=0.1)
+    paths = [part.feedback.shared for part in routers_above(network)]  # type: ignore[union-attr]
+    before = [path.value.clone() for path in paths]
+    for step in range(3):
+        network.learn(*batch(step))
+    assert len(paths) == 2
+    assert all(torch.equal(path.value, old) for path, old in zip(paths, before, strict=True))
+
+
 def test_a_convolution_adds_it_up_by_patches() -> None:
     torch.manual_seed(0)
     router = partial(Router, feedback=Transpose)
