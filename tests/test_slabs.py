@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from brodmann import SGD, Adam, AreaLinear, BrodmannError, CheckpointError, Network, Router, UpdateRule, kernels, mlp
-from brodmann.areas import AreaMap, Slab, slab
+from brodmann.areas import AreaMap, Slab, room, slab
 from brodmann.areas.area_map import COPIED
 from brodmann.kernels import Groups, Operations, library
 from brodmann.recording import Recorder
@@ -210,6 +210,24 @@ def test_running_out_of_memory_changes_nothing(monkeypatch: pytest.MonkeyPatch) 
         layer.split(0)
     for name, tensor in layer.state_dict().items():
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
+
+
+def test_where_the_system_grants_no_room_for_all_areas_it_doubles_as_it_fills(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def sparing(like: Tensor, slots: int) -> Tensor:
+        asked.append(slots)
+        if slots > 16:
+            raise RuntimeError("not so much")
+        return granted(like, slots)
+
+    granted = room._unwritten
+    monkeypatch.setattr(room, "_unwritten", sparing)
+    map_ = AreaMap(100, torch.randn(3, 5), None, SGD())
+    for count in (3, 7):
+        map_.allocate(torch.arange(count))
+        assert torch.equal(map_.weight.value, map_.weight.value[:1].expand(count + 1, 3, 5))
+    assert asked == [101, 8]  # which still had room for the second
 
 
 def test_float_leaves_weights_stored_as_bfloat16_and_double_is_refused() -> None:
