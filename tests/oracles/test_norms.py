@@ -40,6 +40,15 @@ def test_image_norms_are_group_norms_and_so_are_their_errors(given: int, channel
         torch.testing.assert_close(ours.permute(0, 3, 1, 2) if ours.ndim == 4 else ours, theirs)
 
 
+@pytest.mark.parametrize(
+    "norm", [nn.LayerNorm(4, eps=0.5), nn.RMSNorm(4, eps=0.5), nn.GroupNorm(2, 4, eps=0.5)], ids=str
+)
+def test_a_norm_keeps_its_eps_where_it_is_converted(norm: nn.Module) -> None:
+    model = nn.Sequential(nn.Linear(6, 4), norm, nn.Linear(4, 3))
+    body, x = from_torch(model, (6,), areas=1), torch.randn(5, 6)
+    torch.testing.assert_close(body(x), model(x))
+
+
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("make", [partial(nn.GroupNorm, 2), nn.InstanceNorm2d])
 def test_norms_of_images_are_image_norms_where_they_are_converted(make: Any, affine: bool) -> None:
