@@ -69,6 +69,8 @@ def test_digest_depends_on_shape_and_not_on_name_or_stored_type() -> None:
 def test_split_parts_are_disjoint_and_together_whole() -> None:
     arrays = small_arrays(x_train=np.arange(20.0)[:, None], x_test=np.arange(100.0, 106)[:, None])
     split = Dataset.from_arrays("a", **arrays).split(0.25, seed=3, normalise="none")
+    for part in (split.x_train, split.x_validation):
+        assert part[:, 0].tolist() == sorted(part[:, 0].tolist())  # in the order of the source
     kept, held_out = set(split.x_train[:, 0].tolist()), set(split.x_validation[:, 0].tolist())
     assert len(held_out) == 5
     assert not kept & held_out
@@ -102,8 +104,11 @@ def test_without_validation_the_training_part_is_whole_and_in_order(digits: Data
 
 @pytest.mark.parametrize("labels", [[0] * 19 + [1], list(range(10)) * 2])
 def test_classes_too_small_to_stratify_still_split(labels: list[int]) -> None:
-    split = Dataset.from_arrays("a", **small_arrays(y_train=np.array(labels), y_test=np.zeros(6, int))).split(0.1)
-    assert (len(split.y_train), len(split.y_validation)) == (18, 2)
+    data = Dataset.from_arrays("a", **small_arrays(y_train=np.array(labels), y_test=np.zeros(6, int)))
+    for seed in range(30):
+        split = data.split(0.1, seed)
+        assert (len(split.y_train), len(split.y_validation)) == (18, 2)
+        assert set(split.y_train.tolist()) == set(labels)  # one of every class stays
 
 
 @pytest.mark.parametrize("validation", [-0.1, 1, 1.5, float("nan")])
@@ -132,6 +137,11 @@ def test_real_targets_are_standardised_once(digits: Dataset) -> None:
     split = Dataset.from_arrays("a", **small_arrays(y_train=targets, y_test=np.ones(6))).split().standardised()
     assert split.standardised().targets == split.targets
     assert split.targets is not None
+    whole = torch.cat([split.y_train, split.y_validation])
+    assert float(split.y_train.mean()) == pytest.approx(0.0, abs=1e-6)
+    assert float(split.y_train.std(correction=0)) == pytest.approx(1.0, rel=1e-6)
+    assert sorted(split.targets.undo(whole)[:, 0].tolist()) == pytest.approx(targets.tolist(), abs=1e-5)
+    assert split.targets.undo(split.y_test)[:, 0].tolist() == pytest.approx([1.0] * 6, abs=1e-5)
     assert split.targets.undo(split.y_test.to("meta")).is_meta  # wherever a network's answers lie
     with pytest.raises(BrodmannError, match="leave classes as they are"):
         digits.split().standardised()
