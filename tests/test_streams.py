@@ -251,6 +251,33 @@ def test_nearest_mean_and_streaming_discriminant_equal_scikit_learns(monkeypatch
     assert (discriminant.predict(x).numpy() == reference.predict(features)).mean() > 0.99
 
 
+def test_what_the_streaming_discriminant_answers_does_not_depend_on_the_unit_of_its_inputs() -> None:
+    torch.manual_seed(0)
+    y = torch.arange(300) % 3
+    x = torch.randn(300, 5) * torch.logspace(0, 2, 5) + y[:, None]  # what tells classes apart varies least
+    answers = []
+    for unit in (1.0, 1e-3, 1e3):
+        torch.manual_seed(1)
+        learner = StreamingDiscriminant(5, 3, width=64)
+        torch.nn.init.zeros_(learner.hidden.bias)  # features are then in the same unit
+        learner.learn(unit * x, y)
+        answers.append(learner.predict(unit * x))
+    assert float((answers[0] == y).double().mean()) > 0.5
+    for other in answers[1:]:
+        assert float((answers[0] == other).double().mean()) > 0.99
+
+
+@pytest.mark.parametrize("build", [NearestMean, partial(StreamingDiscriminant, width=8)])
+def test_streaming_means_answer_by_the_classes_seen_so_far_and_by_no_others(build: Any) -> None:
+    torch.manual_seed(0)
+    learner, far, near = build(5, 4), 9 * torch.eye(2, 5), 0.1 * torch.randn(40, 5)
+    learner.learn(far[:1], torch.tensor([3]))
+    assert learner.predict(near).unique().tolist() == [3]  # although what was never seen has its sums at 0
+    learner.learn(far[1:], torch.tensor([1]))
+    assert learner.predict(far).tolist() == [3, 1]
+    assert set(learner.predict(near).tolist()) <= {1, 3}
+
+
 @pytest.mark.parametrize("build", [NearestMean, partial(StreamingDiscriminant, width=8)])
 def test_streaming_means_take_few_samples_of_any_kind_and_name_what_does_not_fit(build: Any) -> None:
     for rows in (1, 3):
@@ -286,6 +313,21 @@ def test_the_reservoir_is_a_fair_sample() -> None:
     quarters = [sum(counts[i] for i in range(start, start + 10)) for start in range(0, 40, 10)]
     assert sum(quarters) == 600
     assert all(abs(count - 150) < 60 for count in quarters)  # 5 standard deviations
+
+
+def test_replay_repeats_as_many_earlier_samples_as_are_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[float]] = []
+    monkeypatch.setattr(NetworkLearner, "learn", lambda _, x, y: seen.append(x[:, 0].tolist()))
+    torch.manual_seed(0)
+    learner = Replay(Network(mlp(1, 2, width=4, areas=1)), 20)
+    for start in (0.0, 8.0, 16.0):
+        learner.learn(torch.arange(start, start + 8)[:, None], torch.zeros(8, dtype=torch.int64))
+    assert seen[0] == [*range(8)]
+    for number in (1, 2):
+        assert seen[number][:8] == [*range(8 * number, 8 * number + 8)]
+        assert len(seen[number]) == 16
+        assert len(set(seen[number][8:])) > 3
+        assert max(seen[number][8:]) < 8 * number
 
 
 def test_replay_repeats_samples_of_any_shape_and_keeps_what_would_be_lost() -> None:
@@ -329,6 +371,22 @@ def test_consolidation_holds_weights_that_mattered() -> None:
     for ours, theirs in ((learner.weights, weights), (learner.fisher, fisher)):
         for one, other in zip(ours, theirs, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+def test_consolidation_asks_some_samples_of_a_long_task_for_their_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ElasticConsolidation, "SAMPLES", 10)
+    torch.manual_seed(0)
+    alike, y = torch.randn(1, 6).expand(30, 6), torch.zeros(30, dtype=torch.int64)
+    learner = ElasticConsolidation(Backpropagation(6, 3, width=7), 1.0)
+    loss = functional.cross_entropy(learner.network(alike[:1]), y[:1])
+    expected = [gradient.square() for gradient in torch.autograd.grad(loss, learner.weights)]
+    learner.end_task(alike, y)
+    for ours, theirs in zip(learner.fisher, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    silent_first = alike * (torch.arange(30) >= 10)[:, None]  # a task may begin with samples of one kind
+    learner = ElasticConsolidation(learner.network, 1.0)
+    learner.end_task(silent_first, y)
+    assert float(learner.fisher[0].sum()) > 0
 
 
 def test_a_copy_of_consolidation_holds_its_own_weights() -> None:
