@@ -22,6 +22,15 @@ def test_early_stopping_keeps_the_best() -> None:
     assert model.score(x, y) > 0.95
 
 
+def test_the_part_held_out_has_the_class_shares_of_the_whole() -> None:
+    y = (np.arange(100) % 10 == 0).astype(int)
+    x = np.random.default_rng(0).normal(size=(100, 2))
+    for seed in range(4):
+        model = SALClassifier(width=4, areas=1, epochs=1, early_stopping=True, random_state=seed)
+        (trained,) = trainers_of(lambda model=model: model.fit(x, y))
+        assert trained.validation[1].bincount().tolist() == [9, 1]
+
+
 def test_early_stopping_leaves_no_score_to_a_later_fit() -> None:
     x, y = load_wine(return_X_y=True)
     model = SALClassifier(epochs=3, early_stopping=True, random_state=0).fit(x, y)

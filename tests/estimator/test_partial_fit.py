@@ -6,6 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_digits, load_iris, load_wine
 from sklearn.model_selection import train_test_split
 from sklearn.utils import get_tags
@@ -13,6 +14,9 @@ from sklearn.utils import get_tags
 from brodmann import BrodmannError
 from brodmann.estimator import SALClassifier, SALRegressor
 from brodmann.kernels import library
+from brodmann.training.schedule import rows_of_batches
+
+from .parts import trainers_of
 
 
 def test_partial_fit_learns_from_a_stream() -> None:
@@ -53,6 +57,14 @@ def test_a_stream_of_new_classes_is_learned_by_partial_fit_without_settings() ->
     assert (probabilities > 0).all()
     np.testing.assert_allclose(probabilities.sum(1), 1.0)
     assert model.fit(train, of_train).n_iter_ == 1  # one pass, whatever epochs says
+
+
+def test_calls_of_partial_fit_on_the_same_samples_go_through_them_in_other_orders() -> None:
+    x, y = load_iris(return_X_y=True)
+    model = SALClassifier(width=4, areas=1, random_state=0)
+    trained = trainers_of(lambda: [model.partial_fit(x, y) for _ in range(3)])
+    orders = [torch.cat(rows_of_batches(len(x), 8, trainer.schedule.seed, 0)) for trainer in trained]
+    assert len({tuple(order.tolist()) for order in orders}) == 3
 
 
 def test_a_regressor_learns_a_stream() -> None:

@@ -12,6 +12,8 @@ from sklearn.datasets import load_diabetes, load_wine
 from brodmann.estimator import SALClassifier, SALRegressor
 from brodmann.estimator.scaling import ROWS, Scaler, scaled
 
+from .parts import trainers_of
+
 
 @pytest.mark.parametrize("offset", [0.0, 1.7e9])
 def test_columns_and_targets_that_vary_little_beside_their_mean_are_no_constants(offset: float) -> None:
@@ -57,6 +59,18 @@ def test_inputs_of_both_precisions_are_learned_alike() -> None:
         model = SALClassifier(epochs=2, width=16, random_state=0, **settings)
         expected = model.fit(x.astype(np.float64), y).predict_proba(x.astype(np.float64))
         np.testing.assert_array_equal(model.fit(x, y).predict_proba(x), expected)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_what_is_held_out_gives_inputs_no_scale(weighted: bool) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 3)), np.arange(40) % 2
+    weight = rng.uniform(1.0, 3.0, 40) if weighted else None
+    model = SALClassifier(width=4, areas=1, epochs=1, early_stopping=True, validation_fraction=0.4, random_state=0)
+    (trained,) = trainers_of(lambda: model.fit(x, y, sample_weight=weight))
+    inputs, _, *weights = trained.samples.tensors
+    mean = np.average(inputs, axis=0, weights=weights[0] if weighted else None)
+    np.testing.assert_allclose(mean, 0.0, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
