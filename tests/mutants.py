@@ -89,6 +89,19 @@ MUTANTS = [
     ("layers/local.py", "y, scale = norm(x, _EPSILON)", "y, scale = x, norm(x, _EPSILON)[1]", "a norm that norms nothing"),
     ("layers/weights.py", "sum(parts[1:], parts[0])", "parts[0]", "a product that one of its places moves"),
     ("telemetry/alignment_of_errors.py", "errors = received[layer][::-1]", "errors = received[layer]", "errors of other places"),
+    ("telemetry/alignment_of_errors.py", "float(size / true_size), float(size)", "float(true_size / size), float(size)", "the size of a gradient in units of the error"),
+    ("telemetry/quiet_copy.py", "twin.clip = None", "pass", "errors that are looked at once they are clipped"),
+    ("telemetry/conflict_of_classes.py", "(above < 0).sum()", "(above > 0).sum()", "classes that agree, counted as opposed"),
+    ("streams/baselines.py", "self.squares.addmm_(h.t(), h)\n        self.discriminants = None", "self.squares.addmm_(h.t(), h)", "discriminants of the samples before"),
+    ("streams/baselines.py", "alpha=1.0 / len(rows))", "alpha=1.0 / len(x))", "a mean of some samples, divided by the number of all"),
+    ("bench/streams.py", "[(x[:, order], y)])", "[(x, y)])", "tasks that are judged by samples in another order of inputs"),
+    ("bench/streams.py", "orders[:TUNED_ON] if case.trial else orders", "orders", "trials that see the end of a stream"),
+    ("data/targets.py", "wide.std(0, correction=0)", "wide.std(0)", "a deviation that is not that of the targets"),
+    ("estimator/base.py", "self._scaler.fit(samples.x[training], sample_weight=None if weight is None else weight[training])", "self._scaler.fit(samples.x, sample_weight=weight)", "inputs scaled by what is held out"),
+    ("training/samples.py", "() if self.weight is None else (self.weight,)", "()", "a training that goes on with other weights, untold"),
+    ("network/adjustable.py", "router.protected = before[name]", "pass", "protected areas that are refused and half set"),
+    ("areas/starts.py", "float(weight.square().mean() * in_features) ** 0.5", "1.0", "feedback of another scale than the map that is given"),
+    ("routing/router.py", "if self.feedback is not None and self.learned and lr:", "if self.feedback is not None and lr:", "feedback that moves away from a fixed projection"),
     ("training/trainer.py", "self.earlier + progress.epoch", "progress.epoch", "calls of partial_fit that are all watched"),
     ("updates/muon.py", "ahead.lerp_(velocity, self.momentum).flatten(1)", "velocity.flatten(1)", "no look ahead"),
     ("updates/rule.py", "and torch.equal(before, given)", "", "the change of other weights"),
@@ -213,9 +226,13 @@ CAPTURED = ("recording/", "network/composition.py", "network/unchanged.py", "ker
 
 
 OTHERS = {
+    "bench": ["bench"],
     "conversion": ["oracles/conversion", "oracles"],
+    "data": ["data"],
     "estimator": ["estimator"],
     "losses": ["test_losses.py", "oracles/several"],
+    "streams": ["test_streams.py"],
+    "telemetry": ["test_telemetry.py", "bench/test_measures.py", "oracles"],
     "training": ["training"],
 }
 """The tests of parts that are no matter of all oracles alike."""
