@@ -89,6 +89,8 @@ MUTANTS = [
     ("layers/local.py", "y, scale = norm(x, _EPSILON)", "y, scale = x, norm(x, _EPSILON)[1]", "a norm that norms nothing"),
     ("layers/weights.py", "sum(parts[1:], parts[0])", "parts[0]", "a product that one of its places moves"),
     ("telemetry/alignment_of_errors.py", "errors = received[layer][::-1]", "errors = received[layer]", "errors of other places"),
+    ("builders/parts.py", "part.gated = False", "pass", "gates on every map of a part"),
+    ("layers/containers.py", "place, part.gated or not gated", "place, True", "routers that also learn from maps without a gate"),
     ("telemetry/alignment_of_errors.py", "float(size / true_size), float(size)", "float(true_size / size), float(size)", "the size of a gradient in units of the error"),
     ("telemetry/quiet_copy.py", "twin.clip = None", "pass", "errors that are looked at once they are clipped"),
     ("telemetry/conflict_of_classes.py", "(above < 0).sum()", "(above > 0).sum()", "classes that agree, counted as opposed"),
