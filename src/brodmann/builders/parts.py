@@ -18,7 +18,7 @@ from ..feedback import Direct, Feedback, FixedRandom, KolenPollack, Shape, SignS
 from ..generators import undisturbed
 from ..layer import Layer
 from ..layers import AreaLinear, Convolution, Local, Patches, Product, Routed, TiedWeights
-from ..layers.steering import followers
+from ..layers.containers import routed_maps
 from ..routing import build_router
 from ..routing.partition import cell_count
 from ..routing.recruiting import Recruiting
@@ -229,7 +229,7 @@ class Parts:
         if not self.routed:
             return body
         if self.gated == "last":
-            for part in [part for part in followers(body, AreaLinear) if part.routed][:-1]:
+            for part in routed_maps(body)[:-1]:
                 part.gated = False
         return Routed(build_router(self._new_router, self.in_features, self.areas, self.update_rule), body)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -68,7 +69,7 @@ def all_or_nothing(method: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
-class SALEstimator(BaseEstimator):  # type: ignore[misc]
+class SALEstimator(BaseEstimator, ABC):  # type: ignore[misc]
     """What both estimators share: the network, its training, the scaling of inputs. The constructor only stores."""
 
     _captured: Captured | None = None
@@ -199,9 +200,9 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "network_")
         return nn.Sequential(Scaled(self._scaler), self.network_.merged(), self._answer()).eval()
 
+    @abstractmethod
     def _answer(self) -> nn.Module:
         """Returns what makes predictions of the network's outputs, (samples, outputs)."""
-        raise NotImplementedError
 
     def _start(self, features: int, outputs: int, loss: Loss) -> None:
         """Builds the network from the random state, leaving torch's global generator as it was."""

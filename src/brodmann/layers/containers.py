@@ -169,6 +169,11 @@ class Residual(Container):
         return None if through is None or around is None else around + through
 
 
+def routed_maps(body: Layer) -> list[AreaLinear]:
+    """Returns the maps with several areas, in and below a body, that follow a router outside."""
+    return [part for part in followers(body, AreaLinear) if part.routed]
+
+
 class Routed(Container, Gathering):
     """One router for a whole body: ``y = body(x, route(x))``, the same area for a sample in every layer.
 
@@ -210,12 +215,12 @@ class Routed(Container, Gathering):
         router, body = self.router, self.body
         named = [(name, part) for name, part in body.named_modules() if isinstance(part, AreaLinear)]
         alone = [name for name, part in named if part.router is not None]
-        if alone and not any(part.routed for part in followers(body, AreaLinear)):
+        maps = routed_maps(body)
+        if alone and not maps:
             raise BrodmannError(
                 f"No layer of the body would follow this router: '{alone[0]}' has one of its own. Build it with "
                 "router=None."
             )
-        maps = [part for part in followers(body, AreaLinear) if part.routed]
         gated = any(part.gated for part in maps)
         for place, part in enumerate(maps):
             if part.budget != router.areas:
@@ -287,8 +292,7 @@ class Routed(Container, Gathering):
         Raises:
             BrodmannError: One of these layers, or the router, is frozen; or as `Router.merge`.
         """
-        maps = (part for part in followers(self.body, AreaLinear) if part.routed)
-        return self._steering().merge(kept, gone, changing=[self, *maps])
+        return self._steering().merge(kept, gone, changing=[self, *routed_maps(self.body)])
 
     def _steering(self) -> Steering:
         return Steering(self.router, self)
